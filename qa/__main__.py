@@ -1,0 +1,268 @@
+"""The commands `python -m qa list | answer | evaluate | score | import`.
+
+Results go to standard output, messages and progress to standard error; `--json` prints one JSON object as the
+last line of standard output. Exit status 0, or 2 with one line that says what is wrong. The trap: torch and
+transformers take seconds to import, so commands that do not need them (`list`, `score`) must not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from qa.errors import UserError
+from qa.experiment import Experiment, experiments_dir, find_experiment, list_experiments
+from qa.metrics import Scores, read_predictions, score
+from qa.squad import load_questions
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except UserError as error:
+        print(f"qa {options.name_of_command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"qa {options.name_of_command}: interrupted", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # Whoever read the output has had enough of it (`| head`).
+        sys.stderr.close()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m qa", description="Ask, evaluate and compare experiments."
+    )
+    commands = parser.add_subparsers(dest="name_of_command", required=True)
+
+    listing = _command(commands, "list", _list, "one line an experiment")
+    listing.set_defaults(json=False)
+
+    answer = _command(commands, "answer", _answer, "answer a question with an experiment's model")
+    answer.add_argument("experiment")
+    answer.add_argument("--question", required=True)
+    answer.add_argument("--context", required=True, help="the text to look in")
+
+    evaluate = _command(commands, "evaluate", _evaluate, "score an experiment's model on other data")
+    evaluate.add_argument("experiment")
+    evaluate.add_argument("--dataset", required=True, help="SQuAD JSON file, hub name or pocket")
+    evaluate.add_argument("--limit", type=int, help="only about this many questions, in whole paragraphs")
+
+    scoring = _command(commands, "score", _score, "score a {id: text} file as the official script does")
+    scoring.add_argument("--dataset", required=True, help="SQuAD JSON file, hub name or pocket")
+    scoring.add_argument(
+        "--predictions", required=True, type=Path, help="JSON file {question id: answer text}"
+    )
+
+    importing = _command(commands, "import", _import, "an experiment folder from predictions or a checkpoint")
+    importing.add_argument("experiment", help="name of the new experiment")
+    importing.add_argument("--dataset", required=True, help="SQuAD JSON file, hub name or pocket")
+    source = importing.add_mutually_exclusive_group(required=True)
+    source.add_argument("--predictions", type=Path, help="JSON file {question id: answer text}")
+    source.add_argument("--model", help="hub name or folder of a question-answering checkpoint, or pocket")
+    importing.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="change one setting"
+    )
+    return parser
+
+
+def _command(commands: Any, name: str, function: Any, help: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help)
+    command.set_defaults(command=function)
+    command.add_argument("--experiments-dir", metavar="DIR", help="default: EXPERIMENTS_DIR, or experiments")
+    if name != "list":
+        command.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    return command
+
+
+def _find(options: argparse.Namespace) -> Experiment:
+    return find_experiment(experiments_dir(options.experiments_dir), options.experiment)
+
+
+def _list(options: argparse.Namespace) -> None:
+    root = experiments_dir(options.experiments_dir)
+    experiments = list_experiments(root)
+    if not experiments:
+        print(
+            f"no experiments in {root}; make one with: python run_experiment.py --name my-first",
+            file=sys.stderr,
+        )
+    for experiment in experiments:
+        print(_line(experiment))
+
+
+def _line(experiment: Experiment) -> str:
+    state = experiment.state()
+    problems = experiment.problems()
+    if problems:
+        return f"{experiment.name:<24} {'broken':<12} {problems[0]}"
+    detail = experiment.status().get("message") or ""
+    if state == "finished":
+        metrics = experiment.metrics()
+        data = experiment.environment().get("data", {}).get("validation", {})
+        detail = (
+            f"EM {metrics['exact_match']:6.2f}  F1 {metrics['f1']:6.2f}  "
+            f"{metrics['count']:>6} questions of {data.get('name', '?')}"
+        )
+    return f"{experiment.name:<24} {state:<12} {detail}  [{experiment.settings().model_name}]"
+
+
+def _answer(options: argparse.Namespace) -> None:
+    experiment = _find(options)
+    _refuse_blank(options)
+    from qa.reader import Reader
+
+    with _Bar("windows") as bar:
+        answer = Reader.of(experiment).answer(options.question, options.context, progress=bar.at)
+    if options.json:
+        keys = ("text", "start", "end", "probability", "no_answer_probability")
+        _print_json({key: getattr(answer, key) for key in keys})
+        return
+    print(answer.text or "(no answer)")
+    print(
+        f"probability {answer.probability:.3f}, no answer {answer.no_answer_probability:.3f}", file=sys.stderr
+    )
+
+
+def _refuse_blank(options: argparse.Namespace) -> None:
+    for name in ("question", "context"):
+        if not getattr(options, name).strip():
+            raise UserError(f"--{name}: it is empty; give some text")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    experiment = _find(options)
+    experiment.model_folder()
+    questions = load_questions(options.dataset, "validation").limited(options.limit)
+    from qa.evaluation import Prepared, evaluate
+    from qa.reader import Reader
+
+    reader = Reader.of(experiment)
+    prepared = Prepared.of(questions, reader.encoder.tokenizer, reader.reading)
+    # The v1.1 script knows no refusal, so there the best span is always the answer.
+    threshold = reader.threshold if questions.version == "2.0" else None
+    if questions.version == "2.0" and threshold is None:
+        _tell(f"{experiment.name} has no no-answer threshold (trained on v1.1): it answers every question")
+    with _Bar("windows") as bar:
+        found = evaluate(reader.encoder, prepared, reader.reading, threshold=threshold, progress=bar.at)
+    metrics = {**found.metrics(), "dataset": questions.name}
+    folder = experiment.write_evaluation(questions.sha256(), metrics, found.rows())
+    _tell(f"written to {folder}")
+    _report(found.scores, options, intervals=metrics)
+
+
+def _score(options: argparse.Namespace) -> None:
+    questions = load_questions(options.dataset, "validation")
+    scores = score(questions.questions, read_predictions(options.predictions), version=questions.version)
+    _tell_ids(scores)
+    _report(scores, options)
+
+
+def _import(options: argparse.Namespace) -> None:
+    root = experiments_dir(options.experiments_dir)
+    questions = load_questions(options.dataset, "validation")
+    from qa.config import make_settings, parse_overrides
+    from qa.importing import import_model, import_predictions
+
+    if options.predictions is not None:
+        if options.overrides:
+            raise UserError("--set has no meaning for predictions; leave it out or import a --model")
+        experiment, scores = import_predictions(
+            read_predictions(options.predictions),
+            questions,
+            root=root,
+            name=options.experiment,
+            source=options.predictions.name,
+        )
+        _tell_ids(scores)
+    else:
+        with _Bar("windows") as bar:
+            experiment = import_model(
+                options.model,
+                questions,
+                root=root,
+                name=options.experiment,
+                settings=make_settings(parse_overrides(options.overrides)),
+                progress=bar.at,
+            )
+    _tell(f"written to {experiment.path}")
+    _report_metrics(experiment.metrics(), options)
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _tell_ids(scores: Scores) -> None:
+    for ids, what in (
+        (scores.missing, "without a prediction score 0"),
+        (scores.extra, "are not in the data"),
+    ):
+        if ids:
+            _tell(f"{len(ids)} ids {what} ({', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''})")
+
+
+def _report(
+    scores: Scores, options: argparse.Namespace, *, intervals: Mapping[str, Any] | None = None
+) -> None:
+    _report_metrics({**scores.as_dict(), **(intervals or {})}, options)
+
+
+def _report_metrics(metrics: Mapping[str, Any], options: argparse.Namespace) -> None:
+    if options.json:
+        _print_json(metrics)
+        return
+    for name in ("exact_match", "f1"):
+        interval = metrics.get(f"{name}_interval")
+        between = f"  (95 % interval {interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
+        print(f"{name:<22}{metrics[name]:8.3f}{between}")
+    for name in (
+        "HasAns_exact_match",
+        "HasAns_f1",
+        "HasAns_count",
+        "NoAns_exact_match",
+        "NoAns_f1",
+        "NoAns_count",
+    ):
+        if name in metrics:
+            print(
+                f"{name:<22}{metrics[name]:8.3f}" if "count" not in name else f"{name:<22}{metrics[name]:8}"
+            )
+    print(f"{'count':<22}{metrics['count']:8}")
+
+
+def _print_json(value: Mapping[str, Any]) -> None:
+    # ASCII, as standard output may not be UTF-8, and an answer may hold what UTF-8 cannot.
+    print(json.dumps(value, ensure_ascii=True))
+
+
+class _Bar:
+    """A progress bar on standard error that appears only for work of some length."""
+
+    def __init__(self, unit: str) -> None:
+        self._bar: tqdm[Any] = tqdm(unit=unit, delay=2, dynamic_ncols=True, leave=False, file=sys.stderr)
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()
+
+    def at(self, done: int, total: int) -> None:
+        """Move to `done` of `total`."""
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,423 @@
+"""One run from settings to a finished experiment folder.
+
+Prepare (data, model, windows), say what is about to happen, train, and conclude with the best checkpoint.
+Each part is the same for a new run and for a resumed one, and for one process and for several: only the
+first process holds a `Run` and writes. The trap: what is drawn at random before training (the weights of a
+new head) must be drawn again identically on resume, so the seed is set right before the model is made.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, TrainerState, set_seed
+
+from qa.batches import TrainingWindows
+from qa.config import Settings
+from qa.errors import UserError
+from qa.evaluation import Evaluation, Prepared, Reading, evaluate, full_precision
+from qa.experiment import Experiment, check_name, find_experiment
+from qa.hardware import choose_device, choose_precision, describe_environment, peak_memory_mb
+from qa.model import (
+    Encoder,
+    check_max_length,
+    load_encoder,
+    quiet_library,
+    save_encoder,
+    tokenizer_fingerprint,
+)
+from qa.reader import reading_of
+from qa.run import Run, claim_model_folder, keep_dataset, open_run
+from qa.schedule import Schedule, best_evaluation, out_of_patience
+from qa.squad import (
+    QuestionSet,
+    describe_misplaced,
+    hold_out,
+    load_questions,
+    refuse_misplaced,
+)
+from qa.training.estimate import announce
+from qa.training.recorder import Recorder, StopRequest
+from qa.training.trainer import QATrainer, training_arguments
+from qa.windows import check_lengths
+
+OnEvaluation = Callable[[PreTrainedModel, int], None]
+
+
+def train_experiment(
+    settings: Settings, *, root: Path, name: str, on_evaluation: OnEvaluation | None = None
+) -> Experiment:
+    """Train a new experiment.
+
+    Args:
+        settings: of the experiment.
+        root: the folder of experiments.
+        name: a name that is not taken.
+        on_evaluation: called with the model and the step after each evaluation.
+
+    Returns:
+        The finished experiment, or the stopped one if somebody asked it to stop.
+
+    Raises:
+        UserError: anything the user can mend; the folder then says `failed` and why.
+    """
+    if _is_first() and (root / check_name(name) / "config.yaml").exists():
+        state = Experiment(root / name).state()
+        raise UserError(
+            f"experiment {name!r} exists already ({state}); choose another name, or go on with it: --resume"
+        )
+    return _run(settings, root=root, name=name, on_evaluation=on_evaluation)
+
+
+def resume_experiment(*, root: Path, name: str, on_evaluation: OnEvaluation | None = None) -> Experiment:
+    """Go on with an experiment from its last whole checkpoint, with the settings it has.
+
+    Raises:
+        UserError: no such experiment, finished already, or its data or tokenizer have changed since.
+    """
+    experiment = find_experiment(root, name)
+    if experiment.state() == "finished":
+        raise UserError(f"experiment {name!r} is finished; choose another name to train again")
+    return _run(experiment.settings(), root=root, name=name, on_evaluation=on_evaluation)
+
+
+def train_seeds(
+    settings: Settings,
+    seeds: Sequence[int],
+    *,
+    root: Path,
+    name: str,
+    on_evaluation: OnEvaluation | None = None,
+) -> list[Experiment]:
+    """Train the same settings once for each seed, as `<name>-seed-<seed>`, all in the group `name`.
+
+    Finished ones are kept as they are and unfinished ones resumed, so that the same command goes on after an
+    interruption.
+    """
+    done = []
+    for seed in seeds:
+        own = check_name(f"{name}-seed-{seed}")
+        if (root / own / "config.yaml").exists():
+            experiment = Experiment(root / own)
+            if experiment.state() != "finished":
+                experiment = resume_experiment(root=root, name=own, on_evaluation=on_evaluation)
+        else:
+            changed = settings.changed(seed=seed, group=name)
+            experiment = train_experiment(changed, root=root, name=own, on_evaluation=on_evaluation)
+        done.append(experiment)
+        if experiment.state() == "stopped":
+            break
+    return done
+
+
+def _world_size() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _is_first() -> bool:
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _place(device: str) -> str:
+    """The device of this process: with several GPUs each process has one."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" else device
+
+
+def _say(text: str) -> None:
+    if _is_first():
+        print(text, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Everything a run needs before its first step."""
+
+    settings: Settings
+    device: str
+    precision: str
+    encoder: Encoder
+    training: Prepared
+    validation: Prepared
+    reading: Reading
+    schedule: Schedule
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What `environment.json` holds."""
+        data = {"training": self.training, "validation": self.validation}
+        return {
+            **describe_environment(self.device, self.precision),
+            "seed": self.settings.seed,
+            "data": {
+                key: {
+                    "name": prepared.questions.name,
+                    "version": prepared.questions.version,
+                    "questions": len(prepared.questions.questions),
+                    "windows": len(prepared.windows),
+                    "sha256": prepared.questions.sha256(),
+                }
+                for key, prepared in data.items()
+            },
+            "tokenizer_sha256": tokenizer_fingerprint(self.encoder.tokenizer),
+        }
+
+
+def _run(settings: Settings, *, root: Path, name: str, on_evaluation: OnEvaluation | None) -> Experiment:
+    settings = _resolved(settings, root / name)
+    # Everything that can be refused is refused before the folder exists.
+    job = _prepare(settings)
+    with open_run(root, name) if _is_first() else nullcontext() as run, _explained(settings):
+        environment = job.environment
+        if run is not None:
+            _refuse_changes(run.experiment, environment)
+            keep_dataset(root, job.validation.questions)
+            run.begin(settings, environment)
+            run.prune_checkpoints(run.experiment.checkpoints())
+        announce(
+            job.encoder, job.training, job.validation, job.schedule, job.settings, job.precision, say=_say
+        )
+        _train(job, run, root / name, on_evaluation)
+    return Experiment(root / name)
+
+
+def _resolved(settings: Settings, folder: Path) -> Settings:
+    """Paths made absolute, so that the experiment can be resumed from anywhere."""
+    changes: dict[str, Any] = {}
+    for key in ("model_name", "dataset", "validation_dataset", "best_model_path"):
+        value = getattr(settings, key)
+        if value in (None, "pocket"):
+            continue
+        if key == "best_model_path" or Path(value).expanduser().exists():
+            changes[key] = str(Path(value).expanduser().resolve())
+    if settings.best_model_path is not None and _is_first():
+        claim_model_folder(Path(changes["best_model_path"]), folder)
+    return settings.changed(**changes)
+
+
+def _prepare(settings: Settings) -> _Job:
+    device = choose_device(settings.device)
+    precision = choose_precision(settings.precision, device)
+    training, validation = _load_data(settings)
+    set_seed(settings.seed)
+    encoder = load_encoder(settings.model_name, settings.attention, device=_place(device))
+    check_max_length(encoder.model, settings.max_length)
+    check_lengths(
+        encoder.tokenizer,
+        max_length=settings.max_length,
+        stride=settings.stride,
+        max_question_length=settings.max_question_length,
+    )
+    reading = reading_of(settings)
+    prepared = Prepared.of(training, encoder.tokenizer, reading)
+    if prepared.windows.shortened:
+        _say(
+            f"{len(prepared.windows.shortened)} questions are longer than max_question_length "
+            f"{settings.max_question_length} and are cut there"
+        )
+    return _Job(
+        settings=settings,
+        device=device,
+        precision=precision,
+        encoder=encoder,
+        training=prepared,
+        validation=Prepared.of(validation, encoder.tokenizer, reading),
+        reading=reading,
+        schedule=Schedule.of(settings, len(prepared.windows), _world_size()),
+    )
+
+
+def _load_data(settings: Settings) -> tuple[QuestionSet, QuestionSet]:
+    """Training and validation questions, after hold-out, limits and the check of answers."""
+    training = load_questions(settings.dataset, "train")
+    if settings.held_out_articles:
+        if settings.validation_dataset is not None:
+            raise UserError(
+                "held_out_articles and validation_dataset are both set; validation comes from one of them, "
+                "set the other to 0 or null"
+            )
+        training, validation = hold_out(training, settings.held_out_articles)
+    elif settings.validation_dataset is not None or not Path(settings.dataset).is_file():
+        validation = load_questions(settings.validation_dataset or settings.dataset, "validation")
+    else:
+        raise UserError(
+            f"validation_dataset: {settings.dataset} has no validation split; set validation_dataset to a "
+            "second file, or held_out_articles to a number of articles to set aside"
+        )
+    if settings.bad_answers == "refuse":
+        refuse_misplaced(training)
+    if training.misplaced:
+        _say(f"{describe_misplaced(training)}; these questions are not trained on")
+        bad = set(training.misplaced)
+        training = training.subset(question for question in training.questions if question.id not in bad)
+    if not training.questions:
+        raise UserError(f"{training.name}: no question is left to train on; check its answers")
+    return training.limited(settings.limit_train), validation.limited(settings.limit_validation)
+
+
+def _refuse_changes(experiment: Experiment, environment: dict[str, Any]) -> None:
+    """A resumed run must read the same questions with the same tokenizer, or it is another experiment."""
+    if not (experiment.path / "environment.json").exists():
+        return
+    before = experiment.environment()
+    for what in ("training", "validation"):
+        if before.get("data", {}).get(what, {}).get("sha256") != environment["data"][what]["sha256"]:
+            raise UserError(
+                f"experiment {experiment.name!r}: the {what} questions have changed since it began; "
+                "bring the old file back or start under another name"
+            )
+    if before.get("tokenizer_sha256") != environment["tokenizer_sha256"]:
+        raise UserError(
+            f"experiment {experiment.name!r}: the tokenizer has changed since it began (model files or "
+            "library version); bring the old one back or start under another name"
+        )
+
+
+@contextmanager
+def _explained(settings: Settings) -> Iterator[None]:
+    """Running out of memory said in terms of the settings."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
+            raise
+        raise UserError(
+            f"out of memory; lower batch_size (now {settings.batch_size}; gradient_accumulation_steps "
+            f"makes up for it) or max_length (now {settings.max_length}), or set gradient_checkpointing: "
+            "true, and start again under another name; what was saved before is intact"
+        ) from error
+
+
+def _train(job: _Job, run: Run | None, folder: Path, on_evaluation: OnEvaluation | None) -> None:
+    stop = StopRequest()
+    recorder = Recorder(run, settings=job.settings, schedule=job.schedule, stop=stop)
+    best = _Best()
+    trainer = QATrainer(
+        job.encoder,
+        TrainingWindows(job.training.windows, job.training.labels),
+        settings=job.settings,
+        evaluate=lambda: best.of(trainer.state.global_step, _evaluate(job, trainer, on_evaluation)),
+        arguments=training_arguments(
+            job.settings,
+            job.schedule,
+            checkpoints=folder.resolve() / "checkpoints",
+            device=job.device,
+            precision=job.precision,
+        ),
+        callbacks=[recorder],
+    )
+    for callback in trainer.callback_handler.callbacks:
+        if type(callback).__name__ == "PrinterCallback":
+            trainer.remove_callback(callback)
+    last = _last_checkpoint(Experiment(folder), run)
+    if run is not None:
+        run.update(total_steps=job.schedule.total_steps, message="training")
+    try:
+        # The library would draw a bar of its own for every checkpoint, across ours.
+        with stop.listening(), quiet_library():
+            if last is None or not _is_done(job, last):
+                trainer.train(resume_from_checkpoint=None if last is None else str(last))
+            else:
+                trainer.state = TrainerState.load_from_json(str(last / "trainer_state.json"))
+    except KeyboardInterrupt:
+        if run is not None:
+            run.stop()
+        return
+    finally:
+        recorder.close()
+    if stop.agreed(_world_size()) and not _is_finished(job, trainer.state):
+        if run is not None:
+            run.stop()
+        return
+    _conclude(job, run, folder, state=trainer.state, known=best)
+
+
+def _last_checkpoint(experiment: Experiment, run: Run | None) -> Path | None:
+    """The newest whole checkpoint; the history is taken back to it."""
+    checkpoints = experiment.checkpoints()
+    step = max(checkpoints, default=0)
+    if run is not None:
+        run.rewind_history(step)
+    return checkpoints.get(step)
+
+
+def _is_done(job: _Job, checkpoint: Path) -> bool:
+    return _is_finished(job, TrainerState.load_from_json(str(checkpoint / "trainer_state.json")))
+
+
+def _is_finished(job: _Job, state: TrainerState) -> bool:
+    return state.global_step >= job.schedule.total_steps or out_of_patience(
+        state.log_history, job.settings.patience
+    )
+
+
+def _evaluate(job: _Job, trainer: QATrainer, on_evaluation: OnEvaluation | None) -> Evaluation:
+    found = _score(job, job.encoder)
+    if on_evaluation is not None and _is_first():
+        with full_precision(job.encoder.model) as model:
+            on_evaluation(model, trainer.state.global_step)
+    return found
+
+
+def _score(job: _Job, encoder: Encoder) -> Evaluation:
+    threshold = job.settings.no_answer_threshold
+    return evaluate(encoder, job.validation, job.reading, threshold=threshold, gather=_gather())
+
+
+def _gather() -> Callable[[list[Any]], list[Any]] | None:
+    if _world_size() == 1:
+        return None
+
+    def gather(own: list[Any]) -> list[Any]:
+        everyone: list[Any] = [None] * _world_size()
+        torch.distributed.all_gather_object(everyone, own)
+        return everyone
+
+    return gather
+
+
+@dataclass(slots=True)
+class _Best:
+    """The best evaluation of this process, so that it need not be made a second time at the end."""
+
+    step: int = -1
+    found: Evaluation | None = None
+
+    def of(self, step: int, found: Evaluation) -> Evaluation:
+        """Keep `found` if it is the best so far; returns it in any case."""
+        if self.found is None or found.scores.f1 > self.found.scores.f1:
+            self.step, self.found = step, found
+        return found
+
+
+def _conclude(job: _Job, run: Run | None, folder: Path, *, state: TrainerState, known: _Best) -> None:
+    """Keep the answers of the best checkpoint and publish it as the best model."""
+    best = best_evaluation(state.log_history)
+    if best is None:
+        raise AssertionError("training ended without an evaluation")
+    checkpoint = folder / "checkpoints" / f"checkpoint-{best['step']}"
+    if run is not None:
+        run.update(step=state.global_step, epoch=float(state.epoch or 0), message="keeping the best model")
+    encoder = load_encoder(str(checkpoint.resolve()), job.settings.attention, device=job.encoder.device)
+    found = known.found if known.step == best["step"] else None
+    if found is None:
+        # That evaluation was made before an interruption; the same weights give the same answers.
+        found = _score(job, encoder)
+    if run is None:
+        return
+    target = Path(job.settings.best_model_path or folder / "best_model")
+    run.publish_model(lambda place: save_encoder(encoder, place), target)
+    metrics = {
+        **found.metrics(),
+        "best_step": best["step"],
+        "seconds": run.seconds(),
+        "peak_memory_mb": round(peak_memory_mb(job.device), 1),
+    }
+    run.finish(metrics, found.rows())
+    run.prune_checkpoints()

@@ -1,0 +1,194 @@
+"""The commands `python -m qa ...`, as a user types them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import small_runs
+import tiny_models
+from qa.__main__ import main
+from qa.experiment import Experiment
+from qa.importing import import_model
+
+OFFICIAL = {"exact": "exact_match", "f1": "f1", "total": "count"}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("files")
+    tiny_models.save(folder / "model")
+    small_runs.write_questions(folder / "questions.json", paragraphs=6, seed=3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def root(files) -> Path:
+    """A folder of experiments with one imported model in it."""
+    arguments = ["import", "one", "--model", str(files / "model"), "--dataset", str(files / "questions.json")]
+    arguments += ["--experiments-dir", str(files / "experiments"), "--set", "stride=16"]
+    assert main([*arguments, "--set", "max_question_length=32"]) == 0
+    return files / "experiments"
+
+
+def last_json(capsys) -> dict:
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+@pytest.mark.parametrize("version", ["1.1", "2.0"])
+def test_score_equals_the_official_script(squad_dir, capsys, version):
+    official = json.loads((squad_dir / "predictions" / "official_scores.json").read_text())
+    for name, expected in official.items():
+        if version not in expected["dataset"]:
+            continue
+        arguments = ["--dataset", str(squad_dir / expected["dataset"])]
+        arguments += ["--predictions", str(squad_dir / "predictions" / name)]
+        assert main(["score", *arguments, "--json"]) == 0
+        found = last_json(capsys)
+        for key, ours in OFFICIAL.items():
+            assert found[ours] == pytest.approx(expected[key], abs=1e-9)
+        if version == "2.0":
+            for group in ("HasAns", "NoAns"):
+                for key, ours in OFFICIAL.items():
+                    value = expected[f"{group}_{key}"]
+                    assert found[f"{group}_{ours}"] == pytest.approx(value, abs=1e-9)
+
+
+def test_score_counts_missing_and_extra_ids(tmp_path, files, capsys):
+    predictions = tmp_path / "predictions.json"
+    predictions.write_text('{"3-0-0": "", "other": "x"}')
+    arguments = ["--dataset", str(files / "questions.json"), "--predictions", str(predictions)]
+    assert main(["score", *arguments]) == 0
+    output = capsys.readouterr()
+    assert "11 ids without a prediction score 0 (3-0-1, 3-1-0, 3-1-1, ...)" in output.err
+    assert "1 ids are not in the data (other)" in output.err
+    assert "HasAns_count" in output.out
+
+
+def test_answer(root, capsys):
+    context = "The answer is: forty-two (42), which nobody in the city had expected."
+    arguments = ["answer", "one", "--question", "Who?", "--context", context, "--experiments-dir", str(root)]
+    assert main([*arguments, "--json"]) == 0
+    found = last_json(capsys)
+    assert set(found) == {"text", "start", "end", "probability", "no_answer_probability"}
+    assert context[found["start"] : found["end"]] == found["text"]
+    assert main(arguments) == 0
+    output = capsys.readouterr()
+    assert output.out.strip() == found["text"] or "(no answer)"
+    assert "probability" in output.err
+
+
+def test_evaluate_repeats_what_the_import_found(root, files, capsys):
+    arguments = ["evaluate", "one", "--dataset", str(files / "questions.json")]
+    assert main([*arguments, "--experiments-dir", str(root), "--json"]) == 0
+    found = last_json(capsys)
+    imported = Experiment(root / "one").metrics()
+    # Imported scores are cross-fitted, these use the one stored threshold; the loss knows no threshold.
+    assert found["eval_loss"] == imported["eval_loss"]
+    assert found["count"] == imported["count"] == 12
+    assert [entry["f1"] for entry in Experiment(root / "one").evaluations().values()] == [found["f1"]]
+
+
+def test_evaluate_v1_ignores_the_threshold(root, squad_dir, capsys):
+    arguments = ["evaluate", "one", "--dataset", str(squad_dir / "dev-v1.1.json"), "--limit", "3"]
+    assert main([*arguments, "--experiments-dir", str(root), "--json"]) == 0
+    found = last_json(capsys)
+    assert found["no_answer_threshold"] is None
+    assert found["count"] == 3
+    assert "HasAns_f1" not in found
+
+
+def test_import_of_predictions_makes_an_experiment_without_a_model(tmp_path, squad_dir, capsys):
+    arguments = ["import", "theirs", "--dataset", str(squad_dir / "dev-v1.1.json")]
+    arguments += ["--predictions", str(squad_dir / "predictions" / "r-net-plus-v1.1.json")]
+    arguments += ["--experiments-dir", str(tmp_path)]
+    assert main([*arguments, "--json"]) == 0
+    official = json.loads((squad_dir / "predictions" / "official_scores.json").read_text())
+    assert last_json(capsys)["f1"] == pytest.approx(official["r-net-plus-v1.1.json"]["f1"], abs=1e-9)
+    experiment = Experiment(tmp_path / "theirs")
+    assert experiment.problems() == []
+    contexts = {question.id: question.context for question in experiment.validation_questions().questions}
+    placed = [row for row in experiment.predictions() if row["start"] is not None]
+    assert len(placed) > 1000
+    assert all(contexts[row["id"]][row["start"] : row["end"]] == row["prediction"] for row in placed)
+    assert main(["answer", "theirs", "--question", "q", "--context", "c", "--experiments-dir", str(tmp_path)])
+    assert "has no model" in capsys.readouterr().err
+    assert main(arguments) == 2, "the name is taken now"
+
+
+def test_list_names_every_experiment_and_what_is_wrong(root, capsys):
+    (root / "broken").mkdir(exist_ok=True)
+    (root / "broken" / "config.yaml").write_text(": : :")
+    assert main(["list", "--experiments-dir", str(root)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("broken")
+    assert "config.yaml" in lines[0]
+    assert "finished" in lines[1]
+    assert "EM" in lines[1]
+
+
+def test_list_of_nothing_says_how_to_begin(tmp_path, capsys):
+    assert main(["list", "--experiments-dir", str(tmp_path / "none")]) == 0
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "run_experiment.py" in output.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["answer", "nobody", "--question", "q", "--context", "c"], "no experiment 'nobody'"),
+        (["answer", "../x", "--question", "q", "--context", "c"], "is not allowed"),
+        (["answer", "one", "--question", " ", "--context", "c"], "--question: it is empty"),
+        (["answer", "one", "--question", "q", "--context", "\n\t"], "--context: it is empty"),
+        (["evaluate", "one", "--dataset", "missing.json"], "missing.json: cannot be read"),
+        (["score", "--dataset", "missing.json", "--predictions", "x"], "missing.json: cannot be read"),
+        (["import", "two", "--dataset", "QUESTIONS", "--model", "./nothing"], "no model in"),
+        (["import", "two", "--dataset", "QUESTIONS", "--model", "MODEL", "--set", "strid=1"], "'stride'"),
+        (["import", "one", "--dataset", "QUESTIONS", "--model", "MODEL"], "exists already"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(root, files, capsys, arguments, message):
+    places = {"QUESTIONS": str(files / "questions.json"), "MODEL": str(files / "model")}
+    arguments = [places.get(argument, argument) for argument in arguments]
+    if arguments[0] != "score":
+        arguments = [*arguments, "--experiments-dir", str(root)]
+    before = sorted(item.name for item in root.iterdir())
+    assert main(arguments) == 2
+    output = capsys.readouterr()
+    assert message in output.err
+    assert len(output.err.strip().splitlines()) == 1
+    assert output.out == ""
+    assert sorted(item.name for item in root.iterdir()) == before
+
+
+def test_light_commands_do_not_import_torch(tmp_path):
+    code = (
+        "import sys; from qa.__main__ import main; "
+        f"main(['list', '--experiments-dir', {str(tmp_path)!r}]); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_checkpoint_without_a_head_is_not_imported(files, tmp_path):
+    from transformers import AutoModel
+
+    from qa.config import Settings
+    from qa.errors import UserError
+    from qa.squad import load_questions
+
+    encoder = AutoModel.from_pretrained(files / "model")
+    encoder.save_pretrained(tmp_path / "bare")
+    for item in (files / "model").glob("token*"):
+        (tmp_path / "bare" / item.name).write_bytes(item.read_bytes())
+    with pytest.raises(UserError, match="no trained question-answering head"):
+        import_model(
+            str(tmp_path / "bare"),
+            load_questions(str(files / "questions.json")),
+            root=tmp_path,
+            name="x",
+            settings=Settings(),
+        )
