@@ -267,7 +267,7 @@ def _forward(
 ) -> list[tuple[NDArray[np.int64], Logits]]:
     """Each batch with its start and end logits [2, B, T]."""
     computed = []
-    done = 0
+    done, total = 0, sum(map(len, batches))
     with full_precision(encoder.model) as model:
         for batch in batches:
             length = reading.max_length if reading.padded else None
@@ -277,7 +277,7 @@ def _forward(
             computed.append((batch, logits))
             done += len(batch)
             if progress is not None:
-                progress(done, sum(map(len, batches)))
+                progress(done, total)
     return computed
 
 

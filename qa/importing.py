@@ -44,7 +44,10 @@ def import_predictions(
     scores = score(questions.questions, predictions, version=questions.version)
     settings = Settings(model_name=f"predictions of {source}", validation_dataset=questions.name)
     with open_run(root, name) as run:
-        run.begin(settings, {"imported": "predictions", "source": source, "data": _data(questions)})
+        run.begin(
+            settings,
+            {"imported": "predictions", "source": source, "data": {"validation": questions.describe()}},
+        )
         keep_dataset(root, questions)
         metrics = {**scores_with_intervals(scores, questions), "eval_loss": None}
         run.finish(metrics, _prediction_rows(predictions, questions, scores))
@@ -91,7 +94,7 @@ def import_model(
                 **describe_environment(device, "fp32"),
                 "imported": "model",
                 "source": source,
-                "data": _data(questions),
+                "data": {"validation": questions.describe()},
                 "tokenizer_sha256": tokenizer_fingerprint(encoder.tokenizer),
             },
         )
@@ -113,16 +116,6 @@ def import_model(
 def _refuse_taken(root: Path, name: str) -> None:
     if (root / check_name(name)).exists():
         raise UserError(f"experiment {name!r} exists already; choose another name")
-
-
-def _data(questions: QuestionSet) -> dict[str, Any]:
-    described = {
-        "name": questions.name,
-        "version": questions.version,
-        "questions": len(questions.questions),
-        "sha256": questions.sha256(),
-    }
-    return {"validation": described}
 
 
 def _prediction_rows(

@@ -9,13 +9,26 @@ as well, or the product of two zeros would never receive a gradient.
 
 from __future__ import annotations
 
+import argparse
 import math
 import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import BertConfig, BertModel, DebertaV2Config, DebertaV2ForQuestionAnswering
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    DebertaV2Config,
+    DebertaV2ForQuestionAnswering,
+)
 
 from qa.errors import UserError
+from qa.model import Encoder, quiet_library, save_encoder
 
 RENAMED = {
     "attention.self.query.": "attention.self.query_proj.",
@@ -23,13 +36,30 @@ RENAMED = {
     "attention.self.value.": "attention.self.value_proj.",
 }
 
+# What the two architectures have in common.
+KEPT = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "initializer_range",
+    "layer_norm_eps",
+    "pad_token_id",
+)
+
 
 def lift_bert(bert: BertModel, *, position_buckets: int = 64, seed: int = 0) -> DebertaV2ForQuestionAnswering:
     """A DeBERTa (v2 architecture) whose encoder computes what `bert` computes; the head is new and random.
 
     Args:
         bert: L layers, width D, absolute positions.
-        position_buckets: relative distances are told apart exactly below half of this, by logarithm beyond.
+        position_buckets: distances below half of this are told apart exactly, those beyond by logarithm.
         seed: for the relative embeddings and the head.
 
     Raises:
@@ -41,6 +71,7 @@ def lift_bert(bert: BertModel, *, position_buckets: int = 64, seed: int = 0) -> 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         deberta = DebertaV2ForQuestionAnswering(_lifted_config(config, position_buckets))
+    torch.nn.Module.to(deberta, dtype=bert.dtype)
     state = deberta.state_dict()
     for key, value in bert.state_dict().items():
         if not key.startswith("pooler."):
@@ -49,7 +80,8 @@ def lift_bert(bert: BertModel, *, position_buckets: int = 64, seed: int = 0) -> 
         if re.search(r"\.pos_(key|query)_proj\.", key):
             state[key] = torch.zeros_like(state[key])
     deberta.load_state_dict(state)
-    return deberta.eval()
+    deberta.eval()
+    return deberta
 
 
 def _renamed(key: str) -> str:
@@ -63,25 +95,63 @@ def _rescaled(key: str, value: torch.Tensor) -> torch.Tensor:
 
 
 def _lifted_config(config: BertConfig, position_buckets: int) -> DebertaV2Config:
+    kept = {name: getattr(config, name) for name in KEPT}
+    # Not among the configuration's annotated fields, though the architecture reads them.
+    relative: dict[str, Any] = {
+        "position_buckets": position_buckets,
+        "share_att_key": False,
+        "norm_rel_ebd": "layer_norm",
+    }
     return DebertaV2Config(
-        vocab_size=config.vocab_size,
-        hidden_size=config.hidden_size,
-        num_hidden_layers=config.num_hidden_layers,
-        num_attention_heads=config.num_attention_heads,
-        intermediate_size=config.intermediate_size,
-        hidden_act=config.hidden_act,
-        hidden_dropout_prob=config.hidden_dropout_prob,
-        attention_probs_dropout_prob=config.attention_probs_dropout_prob,
-        max_position_embeddings=config.max_position_embeddings,
-        type_vocab_size=config.type_vocab_size,
-        initializer_range=config.initializer_range,
-        layer_norm_eps=config.layer_norm_eps,
-        pad_token_id=config.pad_token_id,
+        **kept,
+        **relative,
         relative_attention=True,
         pos_att_type=["c2p", "p2c"],
-        position_buckets=position_buckets,
         max_relative_positions=-1,
-        share_att_key=False,
-        norm_rel_ebd="layer_norm",
         position_biased_input=True,
     )
+
+
+def lift_checkpoint(source: Path, target: Path) -> None:
+    """Lift the BERT checkpoint in one folder into a DeBERTa checkpoint in another, tokenizer included.
+
+    Args:
+        source: a folder with a BERT's config, safetensors weights and tokenizer.
+        target: a folder that does not exist yet.
+
+    Raises:
+        UserError: the source is no BERT, or the target exists.
+    """
+    if target.exists():
+        raise UserError(f"{target}: exists already; give a folder that does not")
+    with quiet_library():
+        try:
+            config = AutoConfig.from_pretrained(source)
+            tokenizer = AutoTokenizer.from_pretrained(source)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{source}: no checkpoint in it; give the folder with config.json") from error
+        if not isinstance(config, BertConfig):
+            raise UserError(f"{source}: holds a {config.model_type}; only a BERT can be lifted")
+        bert = BertModel.from_pretrained(source, dtype=torch.float32, add_pooling_layer=False)
+    save_encoder(Encoder(lift_bert(bert), tokenizer, ()), target)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m qa.lifting SOURCE TARGET`; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m qa.lifting", description="Carry a BERT checkpoint into the DeBERTa architecture."
+    )
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    options = parser.parse_args(arguments)
+    try:
+        lift_checkpoint(options.source, options.target)
+    except UserError as error:
+        print(f"lifting: {error}", file=sys.stderr)
+        return 2
+    print(f"written to {options.target}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -13,10 +13,12 @@ import inspect
 import json
 import logging
 import os
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import transformers
@@ -29,6 +31,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.models.deberta.modeling_deberta import DisentangledSelfAttention
 
 from qa.errors import UserError
 
@@ -86,6 +89,7 @@ def load_encoder(
             f"{name}: the checkpoint has no trained question-answering head ({', '.join(new)} missing); "
             "fine-tune it with run_experiment.py first"
         )
+    check_float32(model)
     _check_vocabulary(name, model, tokenizer)
     tokenizer.model_input_names = _inputs(model)
     return Encoder(model.eval().to(device), tokenizer, new)
@@ -124,9 +128,9 @@ def _loading(name: str) -> Iterator[None]:
 
 
 def _unavailable(name: str, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:200]
+    reason = textwrap.shorten(str(error), 160, placeholder=" …")
     return UserError(
-        f"model_name: {name[:200]!r} could not be loaded ({type(error).__name__}: {reason}); check the name "
+        f"model_name: {name[:100]!r} could not be loaded ({type(error).__name__}: {reason}); check the name "
         "and the connection to the hub, give a local folder with a whole checkpoint, or run with --pocket, "
         "which needs no network"
     )
@@ -137,16 +141,17 @@ def _model_class(name: str, config: PreTrainedConfig, attention: str) -> type[Pr
 
     An encoder is what can be trained to fill in masked words, in the library's table, and reads both ways.
     """
-    kind: type[PreTrainedModel] | None = MODEL_FOR_QUESTION_ANSWERING_MAPPING.get(type(config), None)
-    reads_forward_only = config.is_encoder_decoder or getattr(config, "is_decoder", False)
-    if kind is None or reads_forward_only or type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
+    mappings = (MODEL_FOR_QUESTION_ANSWERING_MAPPING, MODEL_FOR_MASKED_LM_MAPPING)
+    decodes = config.is_encoder_decoder or getattr(config, "is_decoder", False)
+    if decodes or not all(type(config) in mapping for mapping in mappings):
         raise UserError(
             f"model_name: {name!r} ({config.model_type}) is no encoder for extractive question answering; "
             "use a DeBERTa, BERT, RoBERTa, ELECTRA, DistilBERT, ALBERT or MPNet"
         )
+    kind: Any = MODEL_FOR_QUESTION_ANSWERING_MAPPING[type(config)]
     if attention == "sdpa" and not kind._supports_sdpa:
         raise UserError(f"attention: {config.model_type} has no 'sdpa' implementation; use auto or eager")
-    return kind
+    return cast(type[PreTrainedModel], kind)
 
 
 def _load_tokenizer(name: str, source: str) -> PreTrainedTokenizerBase:
@@ -165,7 +170,7 @@ def _load_weights(
 ) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """The float32 model and the names of the head's weights if they are new."""
     config.num_labels = 2  # start and end, whatever the classifier before them told apart
-    model, info = kind.from_pretrained(
+    loaded: Any = kind.from_pretrained(
         source,
         config=config,
         dtype=torch.float32,
@@ -173,22 +178,31 @@ def _load_weights(
         ignore_mismatched_sizes=True,  # the library's own complaint is a table; ours is below
         output_loading_info=True,
     )
-    missing = sorted(info["missing_keys"])
-    wrong = [key for key in missing if not key.startswith("qa_outputs.")]
-    wrong += sorted(key for key, *_ in info["mismatched_keys"])
-    if wrong:
-        raise UserError(
-            f"model_name: the weights of {name!r} do not fit its config.json ({len(wrong)} missing or of "
-            f"another shape, {wrong[0]} first); give a folder whose files belong together"
-        )
-    check_float32(model)
-    if not isinstance(getattr(model, "qa_outputs", None), torch.nn.Linear):
+    model: PreTrainedModel = loaded[0]
+    head = getattr(model, "qa_outputs", None)
+    if not isinstance(head, torch.nn.Linear):
         raise UserError(
             f"model_name: {name!r} ({config.model_type}) has no linear head for start and end scores; "
             "use a DeBERTa, BERT, RoBERTa, ELECTRA, DistilBERT, ALBERT or MPNet"
         )
-    model.qa_outputs = Float32Head.like(model.qa_outputs)
-    return model, tuple(missing)
+    model.qa_outputs = Float32Head.like(head)
+    for module in model.modules():
+        if type(module) is DisentangledSelfAttention:
+            module.__class__ = Float32Attention
+    return model, _new_weights(name, loaded[1])
+
+
+def _new_weights(name: str, info: dict[str, Any]) -> tuple[str, ...]:
+    """The head's weights that the checkpoint lacks; an encoder's weights may not be drawn at random."""
+    missing = sorted(info["missing_keys"])
+    wrong = {key for key in missing if not key.startswith("qa_outputs.")}
+    wrong |= {key for key, *_ in info["mismatched_keys"]}
+    if wrong:
+        raise UserError(
+            f"model_name: the weights of {name!r} do not fit its config.json ({len(wrong)} missing or of "
+            f"another shape, {min(wrong)} first); give a folder whose files belong together"
+        )
+    return tuple(missing)
 
 
 def _inputs(model: PreTrainedModel) -> list[str]:
@@ -216,6 +230,28 @@ class Float32Head(torch.nn.Linear):
             return torch.nn.functional.linear(input.to(self.weight.dtype), self.weight, self.bias)
 
 
+class Float32Attention(DisentangledSelfAttention):
+    """DeBERTa v1's attention, in full precision even under autocast.
+
+    Its float32 biases turn the queries, but not the scores, back into float32, and the lowest float32, with
+    which it masks, is no bfloat16: the library's forward raises.
+    """
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """As the library's."""
+        weight = self.in_proj.weight
+        with torch.autocast(weight.device.type, enabled=False):
+            return super().forward(
+                *(_as(weight.dtype, value) for value in args),
+                **{key: _as(weight.dtype, value) for key, value in kwargs.items()},
+            )
+
+
+def _as(dtype: torch.dtype, value: Any) -> Any:
+    is_float = isinstance(value, torch.Tensor) and value.is_floating_point()
+    return value.to(dtype) if is_float else value
+
+
 def check_float32(model: torch.nn.Module) -> None:
     """Assert that every weight is float32: half-precision weights lose small updates in training."""
     dtypes = {parameter.dtype for parameter in model.parameters()}
@@ -233,7 +269,7 @@ def _check_vocabulary(name: str, model: PreTrainedModel, tokenizer: PreTrainedTo
 
 
 def longest_input(model: PreTrainedModel) -> int:
-    """Tokens the model reads at most; RoBERTa and its kin start counting positions after the padding token."""
+    """Tokens the model reads at most; RoBERTa and its kin count positions from after the padding token."""
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
             unused = 0 if module.padding_idx is None else module.padding_idx + 1

@@ -48,7 +48,7 @@ class Reader:
         folder = experiment.model_folder()
         threshold = experiment.metrics().get("no_answer_threshold")
         place = torch.device(choose_device(device))
-        encoder = load_encoder(str(folder), settings.attention, device=place)
+        encoder = load_encoder(str(folder), settings.attention, device=place, check_head=True)
         return Reader(encoder, reading_of(settings), None if threshold is None else float(threshold))
 
     def answer(self, question: str, context: str, *, progress: Progress | None = None) -> Answer:

@@ -175,8 +175,8 @@ class _Band:
             window[rows] = np.where(better, number, window[rows])
             tokens[rows] = place
         can_start, can_end = _edges(windows.chars[tokens], np.repeat(questions, sizes))
-        can_end = np.lib.stride_tricks.sliding_window_view(np.pad(can_end, (0, length - 1)), length)
-        scores[~(can_start[:, None] & can_end)] = -np.inf
+        ends = np.lib.stride_tricks.sliding_window_view(np.pad(can_end, (0, length)), length)[:-1]
+        scores[~(can_start[:, None] & ends)] = -np.inf
         return _Band(scores, window, base, tokens, first_window, questions)
 
     def answers(self, windows: WindowSet, null: Float, n_best: int) -> Iterator[Answer]:

@@ -70,6 +70,15 @@ class QuestionSet:
             digest.update(json.dumps(asdict(question), sort_keys=True).encode())
         return digest.hexdigest()
 
+    def describe(self) -> dict[str, str | int]:
+        """What `environment.json` says of it: name, version, number of questions and fingerprint."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "questions": len(self.questions),
+            "sha256": self.sha256(),
+        }
+
     def limited(self, count: int | None) -> QuestionSet:
         """`count` questions spread evenly over the set, all of them if None or too many.
 

@@ -11,7 +11,7 @@ maps), so those two are put together by hand. `import tiny` works because of pyt
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from transformers import BertTokenizer, DebertaV2Tokenizer, RobertaTokenizer, TokenizersBackend
 
@@ -41,11 +41,11 @@ def byte_bpe() -> RobertaTokenizer:
     return RobertaTokenizer().train_new_from_iterator(SENTENCES * 3, vocab_size=400, show_progress=False)
 
 
-def unigram() -> DebertaV2Tokenizer:
+def unigram(words: Sequence[str] = WORDS) -> DebertaV2Tokenizer:
     """As DeBERTa v2 and v3 cut text: a blank belongs to the word after it, an unknown character is [UNK]."""
     specials = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
-    words = [f"▁{word}" for word in WORDS]
-    scores = {"▁": -3.0} | dict.fromkeys(CHARACTERS, -5.0) | dict.fromkeys(words, -6.0)
+    pieces = [f"▁{word}" for word in words]
+    scores = {"▁": -3.0} | dict.fromkeys(CHARACTERS, -5.0) | dict.fromkeys(pieces, -6.0)
     return DebertaV2Tokenizer([*((special, 0.0) for special in specials), *scores.items()])
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import tiny
 import torch
 from transformers import (
     AlbertConfig,
@@ -28,6 +27,8 @@ from transformers import (
     RobertaConfig,
     TokenizersBackend,
 )
+
+import tiny
 
 LAYERS, HEADS, WIDTH, POSITIONS = 2, 2, 32, 130
 SCALE = 0.2

@@ -1,15 +1,12 @@
 """One run from settings to a finished experiment folder.
 
-Prepare (data, model, windows), say what is about to happen, train, and conclude with the best checkpoint.
-Each part is the same for a new run and for a resumed one, and for one process and for several: only the
-first process holds a `Run` and writes. The trap: what is drawn at random before training (the weights of a
-new head) must be drawn again identically on resume, so the seed is set right before the model is made.
+Prepare, say what is about to happen, train, and conclude with the best checkpoint. Each part is the same for
+a new run and for a resumed one. The trap: with several processes only the first holds a `Run` and writes, but
+all must take the same decisions, or they wait for each other for ever.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -17,36 +14,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, TrainerState, set_seed
+from transformers import PreTrainedModel, TrainerState
 
 from qa.batches import TrainingWindows
 from qa.config import Settings
 from qa.errors import UserError
-from qa.evaluation import Evaluation, Prepared, Reading, evaluate, full_precision
+from qa.evaluation import Evaluation, evaluate, full_precision
 from qa.experiment import Experiment, check_name, find_experiment
-from qa.hardware import choose_device, choose_precision, describe_environment, peak_memory_mb
+from qa.hardware import peak_memory_mb
 from qa.model import (
     Encoder,
-    check_max_length,
     load_encoder,
     quiet_library,
     save_encoder,
-    tokenizer_fingerprint,
 )
-from qa.reader import reading_of
-from qa.run import Run, claim_model_folder, keep_dataset, open_run
-from qa.schedule import Schedule, best_evaluation, out_of_patience
-from qa.squad import (
-    QuestionSet,
-    describe_misplaced,
-    hold_out,
-    load_questions,
-    refuse_misplaced,
-)
+from qa.run import Run, keep_dataset, open_run
+from qa.schedule import best_evaluation, out_of_patience
 from qa.training.estimate import announce
+from qa.training.job import Job, is_first, prepare, resolved, say, world_size
 from qa.training.recorder import Recorder, StopRequest
 from qa.training.trainer import QATrainer, training_arguments
-from qa.windows import check_lengths
+from qa.windows import Progress
 
 OnEvaluation = Callable[[PreTrainedModel, int], None]
 
@@ -68,7 +56,7 @@ def train_experiment(
     Raises:
         UserError: anything the user can mend; the folder then says `failed` and why.
     """
-    if _is_first() and (root / check_name(name) / "config.yaml").exists():
+    if is_first() and (root / check_name(name) / "config.yaml").exists():
         state = Experiment(root / name).state()
         raise UserError(
             f"experiment {name!r} exists already ({state}); choose another name, or go on with it: --resume"
@@ -117,63 +105,11 @@ def train_seeds(
     return done
 
 
-def _world_size() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def _is_first() -> bool:
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-def _place(device: str) -> str:
-    """The device of this process: with several GPUs each process has one."""
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" else device
-
-
-def _say(text: str) -> None:
-    if _is_first():
-        print(text, file=sys.stderr, flush=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """Everything a run needs before its first step."""
-
-    settings: Settings
-    device: str
-    precision: str
-    encoder: Encoder
-    training: Prepared
-    validation: Prepared
-    reading: Reading
-    schedule: Schedule
-
-    @property
-    def environment(self) -> dict[str, Any]:
-        """What `environment.json` holds."""
-        data = {"training": self.training, "validation": self.validation}
-        return {
-            **describe_environment(self.device, self.precision),
-            "seed": self.settings.seed,
-            "data": {
-                key: {
-                    "name": prepared.questions.name,
-                    "version": prepared.questions.version,
-                    "questions": len(prepared.questions.questions),
-                    "windows": len(prepared.windows),
-                    "sha256": prepared.questions.sha256(),
-                }
-                for key, prepared in data.items()
-            },
-            "tokenizer_sha256": tokenizer_fingerprint(self.encoder.tokenizer),
-        }
-
-
 def _run(settings: Settings, *, root: Path, name: str, on_evaluation: OnEvaluation | None) -> Experiment:
-    settings = _resolved(settings, root / name)
+    settings = resolved(settings, root / name)
     # Everything that can be refused is refused before the folder exists.
-    job = _prepare(settings)
-    with open_run(root, name) if _is_first() else nullcontext() as run, _explained(settings):
+    job = prepare(settings)
+    with open_run(root, name) if is_first() else nullcontext() as run, _explained(settings):
         environment = job.environment
         if run is not None:
             _refuse_changes(run.experiment, environment)
@@ -181,84 +117,10 @@ def _run(settings: Settings, *, root: Path, name: str, on_evaluation: OnEvaluati
             run.begin(settings, environment)
             run.prune_checkpoints(run.experiment.checkpoints())
         announce(
-            job.encoder, job.training, job.validation, job.schedule, job.settings, job.precision, say=_say
+            job.encoder, job.training, job.validation, job.schedule, job.settings, job.precision, say=say
         )
         _train(job, run, root / name, on_evaluation)
     return Experiment(root / name)
-
-
-def _resolved(settings: Settings, folder: Path) -> Settings:
-    """Paths made absolute, so that the experiment can be resumed from anywhere."""
-    changes: dict[str, Any] = {}
-    for key in ("model_name", "dataset", "validation_dataset", "best_model_path"):
-        value = getattr(settings, key)
-        if value in (None, "pocket"):
-            continue
-        if key == "best_model_path" or Path(value).expanduser().exists():
-            changes[key] = str(Path(value).expanduser().resolve())
-    if settings.best_model_path is not None and _is_first():
-        claim_model_folder(Path(changes["best_model_path"]), folder)
-    return settings.changed(**changes)
-
-
-def _prepare(settings: Settings) -> _Job:
-    device = choose_device(settings.device)
-    precision = choose_precision(settings.precision, device)
-    training, validation = _load_data(settings)
-    set_seed(settings.seed)
-    encoder = load_encoder(settings.model_name, settings.attention, device=_place(device))
-    check_max_length(encoder.model, settings.max_length)
-    check_lengths(
-        encoder.tokenizer,
-        max_length=settings.max_length,
-        stride=settings.stride,
-        max_question_length=settings.max_question_length,
-    )
-    reading = reading_of(settings)
-    prepared = Prepared.of(training, encoder.tokenizer, reading)
-    if prepared.windows.shortened:
-        _say(
-            f"{len(prepared.windows.shortened)} questions are longer than max_question_length "
-            f"{settings.max_question_length} and are cut there"
-        )
-    return _Job(
-        settings=settings,
-        device=device,
-        precision=precision,
-        encoder=encoder,
-        training=prepared,
-        validation=Prepared.of(validation, encoder.tokenizer, reading),
-        reading=reading,
-        schedule=Schedule.of(settings, len(prepared.windows), _world_size()),
-    )
-
-
-def _load_data(settings: Settings) -> tuple[QuestionSet, QuestionSet]:
-    """Training and validation questions, after hold-out, limits and the check of answers."""
-    training = load_questions(settings.dataset, "train")
-    if settings.held_out_articles:
-        if settings.validation_dataset is not None:
-            raise UserError(
-                "held_out_articles and validation_dataset are both set; validation comes from one of them, "
-                "set the other to 0 or null"
-            )
-        training, validation = hold_out(training, settings.held_out_articles)
-    elif settings.validation_dataset is not None or not Path(settings.dataset).is_file():
-        validation = load_questions(settings.validation_dataset or settings.dataset, "validation")
-    else:
-        raise UserError(
-            f"validation_dataset: {settings.dataset} has no validation split; set validation_dataset to a "
-            "second file, or held_out_articles to a number of articles to set aside"
-        )
-    if settings.bad_answers == "refuse":
-        refuse_misplaced(training)
-    if training.misplaced:
-        _say(f"{describe_misplaced(training)}; these questions are not trained on")
-        bad = set(training.misplaced)
-        training = training.subset(question for question in training.questions if question.id not in bad)
-    if not training.questions:
-        raise UserError(f"{training.name}: no question is left to train on; check its answers")
-    return training.limited(settings.limit_train), validation.limited(settings.limit_validation)
 
 
 def _refuse_changes(experiment: Experiment, environment: dict[str, Any]) -> None:
@@ -294,7 +156,7 @@ def _explained(settings: Settings) -> Iterator[None]:
         ) from error
 
 
-def _train(job: _Job, run: Run | None, folder: Path, on_evaluation: OnEvaluation | None) -> None:
+def _train(job: Job, run: Run | None, folder: Path, on_evaluation: OnEvaluation | None) -> None:
     stop = StopRequest()
     recorder = Recorder(run, settings=job.settings, schedule=job.schedule, stop=stop)
     best = _Best()
@@ -302,7 +164,7 @@ def _train(job: _Job, run: Run | None, folder: Path, on_evaluation: OnEvaluation
         job.encoder,
         TrainingWindows(job.training.windows, job.training.labels),
         settings=job.settings,
-        evaluate=lambda: best.of(trainer.state.global_step, _evaluate(job, trainer, on_evaluation)),
+        evaluate=lambda: best.of(trainer.state.global_step, _evaluate(job, trainer, recorder, on_evaluation)),
         arguments=training_arguments(
             job.settings,
             job.schedule,
@@ -331,7 +193,7 @@ def _train(job: _Job, run: Run | None, folder: Path, on_evaluation: OnEvaluation
         return
     finally:
         recorder.close()
-    if stop.agreed(_world_size()) and not _is_finished(job, trainer.state):
+    if stop.agreed(world_size()) and not _is_finished(job, trainer.state):
         if run is not None:
             run.stop()
         return
@@ -347,35 +209,39 @@ def _last_checkpoint(experiment: Experiment, run: Run | None) -> Path | None:
     return checkpoints.get(step)
 
 
-def _is_done(job: _Job, checkpoint: Path) -> bool:
+def _is_done(job: Job, checkpoint: Path) -> bool:
     return _is_finished(job, TrainerState.load_from_json(str(checkpoint / "trainer_state.json")))
 
 
-def _is_finished(job: _Job, state: TrainerState) -> bool:
+def _is_finished(job: Job, state: TrainerState) -> bool:
     return state.global_step >= job.schedule.total_steps or out_of_patience(
         state.log_history, job.settings.patience
     )
 
 
-def _evaluate(job: _Job, trainer: QATrainer, on_evaluation: OnEvaluation | None) -> Evaluation:
-    found = _score(job, job.encoder)
-    if on_evaluation is not None and _is_first():
+def _evaluate(
+    job: Job, trainer: QATrainer, recorder: Recorder, on_evaluation: OnEvaluation | None
+) -> Evaluation:
+    found = _score(job, job.encoder, recorder.evaluating)
+    if on_evaluation is not None and is_first():
         with full_precision(job.encoder.model) as model:
             on_evaluation(model, trainer.state.global_step)
     return found
 
 
-def _score(job: _Job, encoder: Encoder) -> Evaluation:
+def _score(job: Job, encoder: Encoder, progress: Progress | None = None) -> Evaluation:
     threshold = job.settings.no_answer_threshold
-    return evaluate(encoder, job.validation, job.reading, threshold=threshold, gather=_gather())
+    return evaluate(
+        encoder, job.validation, job.reading, threshold=threshold, progress=progress, gather=_gather()
+    )
 
 
 def _gather() -> Callable[[list[Any]], list[Any]] | None:
-    if _world_size() == 1:
+    if world_size() == 1:
         return None
 
     def gather(own: list[Any]) -> list[Any]:
-        everyone: list[Any] = [None] * _world_size()
+        everyone: list[Any] = [None] * world_size()
         torch.distributed.all_gather_object(everyone, own)
         return everyone
 
@@ -396,7 +262,7 @@ class _Best:
         return found
 
 
-def _conclude(job: _Job, run: Run | None, folder: Path, *, state: TrainerState, known: _Best) -> None:
+def _conclude(job: Job, run: Run | None, folder: Path, *, state: TrainerState, known: _Best) -> None:
     """Keep the answers of the best checkpoint and publish it as the best model."""
     best = best_evaluation(state.log_history)
     if best is None:

@@ -32,6 +32,7 @@ from qa.run import Run
 from qa.schedule import Schedule, best_evaluation, out_of_patience
 
 STATUS_SECONDS = 2.0
+LOG_FILE_SECONDS = 20.0
 WRITTEN = {"eval_loss": "eval_loss", "eval_exact_match": "exact_match", "eval_f1": "f1"}
 
 
@@ -97,7 +98,13 @@ class Recorder(TrainerCallback):
         self.schedule = schedule
         self.stop = stop
         self._bar = bar(
-            total=schedule.total_steps, unit="step", disable=run is None, dynamic_ncols=True, desc="train"
+            total=schedule.total_steps,
+            unit="step",
+            desc="train",
+            disable=run is None,
+            dynamic_ncols=True,
+            # In a log file every refresh is a line.
+            mininterval=0.1 if sys.stderr.isatty() else LOG_FILE_SECONDS,
         )
         self._row: dict[str, Any] = {}
         self._since = time.monotonic()
@@ -124,11 +131,17 @@ class Recorder(TrainerCallback):
             control.should_log = control.should_evaluate = control.should_save = True
         if self.stop.agreed(args.world_size):
             control.should_log = control.should_save = control.should_training_stop = True
+        self._tell(step=state.global_step, epoch=round(float(state.epoch or 0), 4), message="training")
+
+    def evaluating(self, done: int, total: int) -> None:
+        """Show how far an evaluation is; evaluations of large sets take minutes."""
+        self._tell(message=f"evaluating, {done} of {total} windows")
+        self._bar.set_postfix_str(f"evaluating {done}/{total}")
+
+    def _tell(self, **status: Any) -> None:
         if self.run is not None and time.monotonic() - self._told > STATUS_SECONDS:
             self._told = time.monotonic()
-            self.run.update(
-                step=state.global_step, epoch=round(float(state.epoch or 0), 4), message="training"
-            )
+            self.run.update(**status)
 
     def on_log(
         self,
@@ -152,8 +165,6 @@ class Recorder(TrainerCallback):
             self._bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
             if not control.should_evaluate:
                 self._write_row()
-            elif self.run is not None:
-                self.run.update(step=state.global_step, message="evaluating")
         if "eval_f1" in logs:
             row = {"step": state.global_step, "epoch": state.epoch, **self._row}
             self._row = row | {name: logs[key] for key, name in WRITTEN.items()}

@@ -5,9 +5,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from pathlib import Path
@@ -24,23 +21,6 @@ from qa import files
 from qa.errors import UserError
 
 ENDED = 99_999_999  # no system gives out process numbers this high
-
-
-@pytest.fixture
-def python():
-    """Runs Python code in a process of its own; stops what is still there at the end."""
-    started = []
-
-    def run(code, *arguments):
-        command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        started.append(process)
-        return process
-
-    yield run
-    for process in started:
-        process.kill()
-        process.communicate()
 
 
 @pytest.fixture
