@@ -114,7 +114,7 @@ def import_model(
 
 
 def _refuse_taken(root: Path, name: str) -> None:
-    if (root / check_name(name)).exists():
+    if (root / check_name(name) / "config.yaml").exists():
         raise UserError(f"experiment {name!r} exists already; choose another name")
 
 

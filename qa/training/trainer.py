@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from qa import files
 from qa.batches import Collator, TrainingOrder, TrainingWindows
 from qa.config import Settings
 from qa.evaluation import Evaluation
@@ -80,6 +81,11 @@ class QATrainer(Trainer):
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        # torch and safetensors each have an error of their own for a full disk.
+        with files.explained(Path(str(self.args.output_dir))):
+            super()._save_checkpoint(model, trial)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW, with a lower learning rate for lower layers if `layer_decay` is below 1."""

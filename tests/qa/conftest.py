@@ -1,10 +1,17 @@
 """What several tests of `qa` share."""
 
+import os
 import subprocess
 import sys
 import textwrap
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def no_power_cuts(monkeypatch):
+    """Waiting for the disk would take most of the time; processes that tests start still do."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture
