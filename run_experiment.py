@@ -25,7 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"run_experiment: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("run_experiment: interrupted before training began; nothing was written", file=sys.stderr)
+        print(
+            "run_experiment: interrupted; if the experiment exists by now, go on with --resume",
+            file=sys.stderr,
+        )
         return 2
 
 
@@ -57,7 +60,7 @@ def _run(options: argparse.Namespace) -> int:
     name = check_name(_ask_name() if asked else options.name)
     exists = (root / name / "config.yaml").exists()
     resume = options.resume or (asked and exists and _ask_resume(Experiment(root / name)))
-    if resume and options.seeds is None:
+    if resume:
         _refuse_overrides(options)
         # Training imports torch and transformers, seconds that a mistyped setting should not cost.
         from qa.training import resume_experiment
@@ -77,10 +80,10 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _refuse_overrides(options: argparse.Namespace) -> None:
-    if options.overrides or options.pocket:
+    if options.overrides or options.pocket or options.seeds:
         raise UserError(
-            "--resume goes on with the settings the experiment has; leave --set and --pocket out, "
-            "or start a new experiment"
+            "--resume goes on with the settings the experiment has; leave --set, --pocket and --seeds out, "
+            "or start a new experiment (--seeds resumes what is unfinished by itself)"
         )
 
 
@@ -94,7 +97,12 @@ def _ask_name() -> str:
 
 
 def _ask_resume(experiment: Experiment) -> bool:
-    answer = input(f"{experiment.name!r} exists ({experiment.state()}). Resume it? [y/N] ")
+    if experiment.state() == "finished":
+        return False
+    try:
+        answer = input(f"{experiment.name!r} exists ({experiment.state()}). Resume it? [y/N] ")
+    except EOFError:
+        return False
     return answer.strip().lower() in ("y", "yes")
 
 

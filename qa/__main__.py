@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,10 +17,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from qa.config import make_settings, parse_overrides
 from qa.errors import UserError
 from qa.experiment import Experiment, experiments_dir, find_experiment, list_experiments
 from qa.metrics import Scores, read_predictions, score
-from qa.squad import load_questions
+from qa.squad import QuestionSet, load_questions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
+        sys.stdout.flush()
     except UserError as error:
         print(f"qa {options.name_of_command}: {error}", file=sys.stderr)
         return 2
@@ -34,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"qa {options.name_of_command}: interrupted", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # Whoever read the output has had enough of it (`| head`).
-        sys.stderr.close()
+        # Whoever read the output has had enough of it (`| head`); what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -56,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = _command(commands, "evaluate", _evaluate, "score an experiment's model on other data")
     evaluate.add_argument("experiment")
     evaluate.add_argument("--dataset", required=True, help="SQuAD JSON file, hub name or pocket")
-    evaluate.add_argument("--limit", type=int, help="only about this many questions, in whole paragraphs")
+    evaluate.add_argument("--limit", type=_count, help="only about this many questions, in whole paragraphs")
 
     scoring = _command(commands, "score", _score, "score a {id: text} file as the official script does")
     scoring.add_argument("--dataset", required=True, help="SQuAD JSON file, hub name or pocket")
@@ -74,6 +77,12 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="change one setting"
     )
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
 
 def _command(commands: Any, name: str, function: Any, help: str) -> argparse.ArgumentParser:
@@ -149,16 +158,27 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     reader = Reader.of(experiment)
     prepared = Prepared.of(questions, reader.encoder.tokenizer, reader.reading)
-    # The v1.1 script knows no refusal, so there the best span is always the answer.
-    threshold = reader.threshold if questions.version == "2.0" else None
-    if questions.version == "2.0" and threshold is None:
-        _tell(f"{experiment.name} has no no-answer threshold (trained on v1.1): it answers every question")
+    if questions.version == "2.0":
+        _tell_threshold(experiment, reader.threshold, questions)
     with _Bar("windows") as bar:
-        found = evaluate(reader.encoder, prepared, reader.reading, threshold=threshold, progress=bar.at)
+        found = evaluate(
+            reader.encoder, prepared, reader.reading, threshold=reader.threshold, progress=bar.at
+        )
     metrics = {**found.metrics(), "dataset": questions.name}
     folder = experiment.write_evaluation(questions.sha256(), metrics, found.rows())
     _tell(f"written to {folder}")
     _report(found.scores, options, intervals=metrics)
+
+
+def _tell_threshold(experiment: Experiment, threshold: float | None, questions: QuestionSet) -> None:
+    """Say what the no-answer threshold of an evaluation is worth."""
+    if threshold is None:
+        _tell(f"{experiment.name} has no no-answer threshold: it answers every question")
+    elif experiment.environment().get("data", {}).get("validation", {}).get("sha256") == questions.sha256():
+        _tell(
+            f"these are the questions that the no-answer threshold of {experiment.name} was tuned on, so the "
+            "scores flatter it; metrics.json has the ones whose thresholds were tuned on other questions"
+        )
 
 
 def _score(options: argparse.Namespace) -> None:
@@ -170,13 +190,13 @@ def _score(options: argparse.Namespace) -> None:
 
 def _import(options: argparse.Namespace) -> None:
     root = experiments_dir(options.experiments_dir)
+    settings = make_settings(parse_overrides(options.overrides))
+    if options.predictions is not None and options.overrides:
+        raise UserError("--set has no meaning for predictions; leave it out or import a --model")
     questions = load_questions(options.dataset, "validation")
-    from qa.config import make_settings, parse_overrides
     from qa.importing import import_model, import_predictions
 
     if options.predictions is not None:
-        if options.overrides:
-            raise UserError("--set has no meaning for predictions; leave it out or import a --model")
         experiment, scores = import_predictions(
             read_predictions(options.predictions),
             questions,
@@ -192,7 +212,7 @@ def _import(options: argparse.Namespace) -> None:
                 questions,
                 root=root,
                 name=options.experiment,
-                settings=make_settings(parse_overrides(options.overrides)),
+                settings=settings,
                 progress=bar.at,
             )
     _tell(f"written to {experiment.path}")

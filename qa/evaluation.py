@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from qa.batches import Labels, pad_windows
+from qa.errors import UserError
 from qa.intervals import paragraph_interval
 from qa.metrics import Scores, score
 from qa.model import Encoder
@@ -176,6 +177,11 @@ def evaluate(
         gather: in a run of several processes, collects a value of each in all of them.
     """
     start, end = predict(encoder, prepared.windows, reading, progress=progress, gather=gather)
+    if not (np.isfinite(start).all() and np.isfinite(end).all()):
+        raise UserError(
+            "the model's scores are not finite: its weights broke in training; lower learning_rate or set "
+            "precision: fp32 and start again under another name"
+        )
     raw = decode(
         prepared.windows, start, end, max_answer_length=reading.max_answer_length, n_best=reading.n_best
     )
@@ -193,8 +199,10 @@ def conclude(
         stored, each, words = choose_thresholds(questions.questions, raw)
     else:
         stored = None if isinstance(threshold, str) else threshold
-        each = [stored] * len(raw)
-        words = "none: every question is answered" if stored is None else "given"
+        # The v1.1 script knows no refusal: there the best span is always the answer.
+        used = stored if questions.version == "2.0" else None
+        each = [used] * len(raw)
+        words = "none: every question is answered" if used is None else "given"
     answers = [answer.with_threshold(own) for answer, own in zip(raw, each, strict=True)]
     predictions = {
         question.id: answer.text for question, answer in zip(questions.questions, answers, strict=True)

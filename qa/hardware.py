@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import subprocess
 import sys
 from importlib.metadata import version
@@ -87,6 +86,9 @@ def peak_memory_mb(device: str) -> float:
     """Most memory this process has used: of the GPU on CUDA, resident memory elsewhere, in MB."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated() / 1e6
+    # Not on Windows, where everything but this figure works.
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 

@@ -77,16 +77,20 @@ def import_model(
         UserError: the name is taken, or the checkpoint has no trained head.
     """
     _refuse_taken(root, name)
+    if settings.best_model_path is not None:
+        raise UserError("best_model_path: an imported model goes into the experiment; leave the setting out")
     started = time.monotonic()
     device = choose_device(settings.device)
     encoder = load_encoder(source, settings.attention, device=device, check_head=True)
     settings = settings.changed(
-        model_name=source,
-        dataset=source if source == "pocket" else settings.dataset,
+        model_name=str(Path(source).resolve()) if Path(source).is_dir() and source != "pocket" else source,
         validation_dataset=questions.name,
         max_length=min(settings.max_length, longest_input(encoder.model)),
     )
     reading = reading_of(settings)
+    prepared = Prepared.of(questions, encoder.tokenizer, reading)
+    # All that can fail comes before the folder is made.
+    found = evaluate(encoder, prepared, reading, threshold=settings.no_answer_threshold, progress=progress)
     with open_run(root, name) as run:
         run.begin(
             settings,
@@ -99,10 +103,6 @@ def import_model(
             },
         )
         keep_dataset(root, questions)
-        prepared = Prepared.of(questions, encoder.tokenizer, reading)
-        found = evaluate(
-            encoder, prepared, reading, threshold=settings.no_answer_threshold, progress=progress
-        )
         run.publish_model(lambda place: save_encoder(encoder, place), run.path / "best_model")
         metrics = {
             **found.metrics(),

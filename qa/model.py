@@ -161,7 +161,7 @@ def _load_tokenizer(name: str, source: str) -> PreTrainedTokenizerBase:
             f"model_name: {name!r} has no tokenizer files (tokenizer.json, spm.model or vocab.txt); "
             "copy those of the checkpoint it comes from into the folder"
         )
-    tokenizer.padding_side = "right"
+    tokenizer.padding_side = tokenizer.truncation_side = "right"
     return tokenizer
 
 

@@ -35,7 +35,8 @@ class Schedule:
         """The schedule for this many training windows."""
         batches = math.ceil(windows / (settings.batch_size * processes))
         per_epoch = max(1, math.ceil(batches / settings.gradient_accumulation_steps))
-        total = max(1, math.ceil(settings.epochs * per_epoch))
+        # 2.2 * 50 is a little more than 110 in floating point.
+        total = max(1, math.ceil(settings.epochs * per_epoch - 1e-9))
         part = per_epoch / settings.evaluations_per_epoch
         every = [max(1, round(part * count)) for count in range(1, math.ceil(total / part) + 1)]
         evaluate_at = frozenset([*(step for step in every if step < total), total])

@@ -54,11 +54,11 @@ def test_seeds_print_mean_and_deviation(run, tmp_path, capsys):
 
 def test_the_name_is_asked_for_in_a_terminal(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-    answers = iter(["asked", "asked", "n"])
+    answers = iter(["asked", "asked"])
     monkeypatch.setattr(builtins, "input", lambda prompt: next(answers))
     assert run() == 0
     assert Experiment(tmp_path / "asked").state() == "finished"
-    assert run() == 2, "the name is taken and resuming was declined"
+    assert run() == 2, "the name is taken by a finished experiment"
     assert "exists already" in capsys.readouterr().err
 
 

@@ -38,7 +38,9 @@ def wordpiece() -> BertTokenizer:
 
 def byte_bpe() -> RobertaTokenizer:
     """As RoBERTa cuts text: nothing is unknown, most characters beyond ASCII are several tokens, no types."""
-    return RobertaTokenizer().train_new_from_iterator(SENTENCES * 3, vocab_size=400, show_progress=False)
+    specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]  # RoBERTa's ids, of which padding is not 0
+    untrained = RobertaTokenizer({special: id_ for id_, special in enumerate(specials)})
+    return untrained.train_new_from_iterator(SENTENCES * 3, vocab_size=400, show_progress=False)
 
 
 def unigram(words: Sequence[str] = WORDS) -> DebertaV2Tokenizer:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from transformers import set_seed
+from transformers.integrations import integration_utils
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from qa.config import Settings
 from qa.errors import UserError
@@ -94,14 +96,22 @@ class Job:
 
 
 def resolved(settings: Settings, folder: Path) -> Settings:
-    """Paths made absolute, so that the experiment can be resumed from anywhere."""
+    """Paths made absolute, so that the experiment can be resumed from anywhere.
+
+    Raises:
+        UserError: a path that cannot be one, or a model folder that belongs to another experiment.
+    """
     changes: dict[str, Any] = {}
     for key in ("model_name", "dataset", "validation_dataset", "best_model_path"):
         value = getattr(settings, key)
         if value in (None, "pocket"):
             continue
-        if key == "best_model_path" or Path(value).expanduser().exists():
-            changes[key] = str(Path(value).expanduser().resolve())
+        try:
+            path = Path(value).expanduser()
+            if key == "best_model_path" or path.exists():
+                changes[key] = str(path.resolve())
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"{key}: {value[:80]!r} is no path ({error}); give another") from error
     if settings.best_model_path is not None and is_first():
         claim_model_folder(Path(changes["best_model_path"]), folder)
     return settings.changed(**changes)
@@ -115,6 +125,7 @@ def prepare(settings: Settings) -> Job:
     """
     device = choose_device(settings.device)
     precision = choose_precision(settings.precision, device)
+    _check_trackers(settings)
     training, validation = _load_data(settings)
     set_seed(settings.seed)
     encoder = load_encoder(settings.model_name, settings.attention, device=_place(device))
@@ -142,6 +153,17 @@ def prepare(settings: Settings) -> Job:
         reading=reading,
         schedule=Schedule.of(settings, len(prepared.windows), world_size()),
     )
+
+
+def _check_trackers(settings: Settings) -> None:
+    wanted = [settings.report_to] if isinstance(settings.report_to, str) else settings.report_to
+    for name in wanted:
+        if name not in ("none", "all", *INTEGRATION_TO_CALLBACK):
+            known = ", ".join(INTEGRATION_TO_CALLBACK)
+            raise UserError(f"report_to: no tracker {name!r}; use none, all or some of {known}")
+        available = getattr(integration_utils, f"is_{name}_available", None)
+        if available is not None and not available():
+            raise UserError(f"report_to: {name} is not installed; install it or set report_to: none")
 
 
 def _load_data(settings: Settings) -> tuple[QuestionSet, QuestionSet]:

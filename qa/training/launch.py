@@ -7,6 +7,8 @@ all must take the same decisions, or they wait for each other for ever.
 
 from __future__ import annotations
 
+import re
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, TrainerState
+from transformers import PreTrainedModel, PrinterCallback, TrainerState
 
 from qa.batches import TrainingWindows
 from qa.config import Settings
@@ -36,6 +38,7 @@ from qa.training.recorder import Recorder, StopRequest
 from qa.training.trainer import QATrainer, training_arguments
 from qa.windows import Progress
 
+OUT_OF_MEMORY = re.compile(r"out of memory|can(?:'t|not) allocate memory|not enough memory", re.IGNORECASE)
 OnEvaluation = Callable[[PreTrainedModel, int], None]
 
 
@@ -88,43 +91,72 @@ def train_seeds(
 
     Finished ones are kept as they are and unfinished ones resumed, so that the same command goes on after an
     interruption.
+
+    Raises:
+        UserError: before anything is trained, a name or seed that is not allowed, or an experiment of that
+            name with other settings; later, as `train_experiment`.
     """
     done = []
-    for seed in seeds:
-        own = check_name(f"{name}-seed-{seed}")
-        if (root / own / "config.yaml").exists():
-            experiment = Experiment(root / own)
-            if experiment.state() != "finished":
-                experiment = resume_experiment(root=root, name=own, on_evaluation=on_evaluation)
-        else:
-            changed = settings.changed(seed=seed, group=name)
-            experiment = train_experiment(changed, root=root, name=own, on_evaluation=on_evaluation)
+    for own, chosen in _seed_settings(settings, seeds, root=root, name=name).items():
+        experiment = Experiment(root / own)
+        if not (experiment.path / "config.yaml").exists():
+            experiment = train_experiment(chosen, root=root, name=own, on_evaluation=on_evaluation)
+        elif experiment.state() != "finished":
+            experiment = resume_experiment(root=root, name=own, on_evaluation=on_evaluation)
         done.append(experiment)
         if experiment.state() == "stopped":
             break
     return done
 
 
+def _seed_settings(settings: Settings, seeds: Sequence[int], *, root: Path, name: str) -> dict[str, Settings]:
+    """Name and settings of each seed's experiment, all of them checked."""
+    if settings.best_model_path is not None and len(seeds) > 1:
+        raise UserError("best_model_path: several seeds cannot share one folder; set it to null")
+    runs = {}
+    for seed in dict.fromkeys(seeds):
+        own = check_name(f"{name}-seed-{seed}")
+        runs[own] = resolved(settings.changed(seed=seed, group=name), root / own)
+        if (root / own / "config.yaml").exists() and Experiment(root / own).settings() != runs[own]:
+            raise UserError(
+                f"experiment {own!r} exists with other settings; choose another name, so that the seeds "
+                "of a group differ in nothing else"
+            )
+    return runs
+
+
 def _run(settings: Settings, *, root: Path, name: str, on_evaluation: OnEvaluation | None) -> Experiment:
     settings = resolved(settings, root / name)
-    # Everything that can be refused is refused before the folder exists.
-    job = prepare(settings)
-    with open_run(root, name) if is_first() else nullcontext() as run, _explained(settings):
-        environment = job.environment
-        if run is not None:
-            _refuse_changes(run.experiment, environment)
-            keep_dataset(root, job.validation.questions)
-            run.begin(settings, environment)
-            run.prune_checkpoints(run.experiment.checkpoints())
-        announce(
-            job.encoder, job.training, job.validation, job.schedule, job.settings, job.precision, say=say
-        )
-        _train(job, run, root / name, on_evaluation)
+    with _explained(settings), _sigterm_as_ctrl_c():
+        # Everything that can be refused is refused before the folder exists.
+        job = prepare(settings)
+        with open_run(root, name) if is_first() else nullcontext() as run:
+            environment = job.environment
+            if run is not None:
+                _refuse_changes(run.experiment, environment)
+                keep_dataset(root, job.validation.questions)
+                run.begin(settings, environment)
+                run.prune_checkpoints(run.experiment.checkpoints())
+            announce(job, say=say)
+            _train(job, run, root / name, on_evaluation)
+    if world_size() > 1:
+        # The other processes read how the run ended, so its folder must say so first.
+        torch.distributed.barrier()
     return Experiment(root / name)
 
 
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Within, SIGTERM raises KeyboardInterrupt, so that the folder says `stopped` whenever it comes."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _refuse_changes(experiment: Experiment, environment: dict[str, Any]) -> None:
-    """A resumed run must read the same questions with the same tokenizer, or it is another experiment."""
+    """A resumed run must go on with the same questions, tokenizer and arithmetic, or it is another run."""
     if not (experiment.path / "environment.json").exists():
         return
     before = experiment.environment()
@@ -139,6 +171,12 @@ def _refuse_changes(experiment: Experiment, environment: dict[str, Any]) -> None
             f"experiment {experiment.name!r}: the tokenizer has changed since it began (model files or "
             "library version); bring the old one back or start under another name"
         )
+    for what, setting in (("processes", "launch it"), ("precision", "set precision")):
+        if before.get(what) != environment[what]:
+            raise UserError(
+                f"experiment {experiment.name!r} began with {what} {before.get(what)}, this run has "
+                f"{environment[what]}; {setting} as before, or start under another name"
+            )
 
 
 @contextmanager
@@ -147,12 +185,13 @@ def _explained(settings: Settings) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
+        if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
             raise
+        other = "" if settings.gradient_checkpointing else ", or set gradient_checkpointing: true"
         raise UserError(
             f"out of memory; lower batch_size (now {settings.batch_size}; gradient_accumulation_steps "
-            f"makes up for it) or max_length (now {settings.max_length}), or set gradient_checkpointing: "
-            "true, and start again under another name; what was saved before is intact"
+            f"makes up for it) or max_length (now {settings.max_length}){other}, "
+            "and start again under another name; what was saved before is intact"
         ) from error
 
 
@@ -174,9 +213,7 @@ def _train(job: Job, run: Run | None, folder: Path, on_evaluation: OnEvaluation 
         ),
         callbacks=[recorder],
     )
-    for callback in trainer.callback_handler.callbacks:
-        if type(callback).__name__ == "PrinterCallback":
-            trainer.remove_callback(callback)
+    trainer.remove_callback(PrinterCallback)
     last = _last_checkpoint(Experiment(folder), run)
     if run is not None:
         run.update(total_steps=job.schedule.total_steps, message="training")
@@ -193,6 +230,8 @@ def _train(job: Job, run: Run | None, folder: Path, on_evaluation: OnEvaluation 
         return
     finally:
         recorder.close()
+    if run is not None:
+        run.update(step=trainer.state.global_step, epoch=float(trainer.state.epoch or 0))
     if stop.agreed(world_size()) and not _is_finished(job, trainer.state):
         if run is not None:
             run.stop()
@@ -269,9 +308,12 @@ def _conclude(job: Job, run: Run | None, folder: Path, *, state: TrainerState, k
         raise AssertionError("training ended without an evaluation")
     checkpoint = folder / "checkpoints" / f"checkpoint-{best['step']}"
     if run is not None:
-        run.update(step=state.global_step, epoch=float(state.epoch or 0), message="keeping the best model")
-    encoder = load_encoder(str(checkpoint.resolve()), job.settings.attention, device=job.encoder.device)
+        run.update(message="keeping the best model")
     found = known.found if known.step == best["step"] else None
+    if found is not None and run is None:
+        # The first process removes the checkpoints when it has finished, so nobody else may read them now.
+        return
+    encoder = load_encoder(str(checkpoint.resolve()), job.settings.attention, device=job.encoder.device)
     if found is None:
         # That evaluation was made before an interruption; the same weights give the same answers.
         found = _score(job, encoder)

@@ -8,10 +8,11 @@ scores are there, so that `history.jsonl` has each step once.
 from __future__ import annotations
 
 import math
+import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -41,6 +42,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.wanted = False
+        # Processes that prepare batches inherit the handler.
+        self._owner = os.getpid()
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -57,10 +60,9 @@ class StopRequest:
         if self.wanted:
             raise KeyboardInterrupt
         self.wanted = True
-        message = (
-            "\nStopping: saving after this step (once more to stop at once, back to the last checkpoint)"
-        )
-        print(message, file=sys.stderr, flush=True)
+        if os.getpid() == self._owner:
+            # Not print: the signal may have come in the middle of another one.
+            os.write(2, b"\nStopping: saving after this step (once more: at once, back to the last save)\n")
 
     def agreed(self, world_size: int) -> bool:
         """Whether any process of the run was asked to stop; all get the same answer."""
@@ -81,7 +83,6 @@ class Recorder(TrainerCallback):
         settings: of the experiment.
         schedule: when to evaluate, to log and to stop.
         stop: whether somebody asked to stop.
-        bar: makes the progress bar.
     """
 
     def __init__(
@@ -91,21 +92,12 @@ class Recorder(TrainerCallback):
         settings: Settings,
         schedule: Schedule,
         stop: StopRequest,
-        bar: Callable[..., Any] = tqdm,
     ) -> None:
         self.run = run
         self.settings = settings
         self.schedule = schedule
         self.stop = stop
-        self._bar = bar(
-            total=schedule.total_steps,
-            unit="step",
-            desc="train",
-            disable=run is None,
-            dynamic_ncols=True,
-            # In a log file every refresh is a line.
-            mininterval=0.1 if sys.stderr.isatty() else LOG_FILE_SECONDS,
-        )
+        self._bar = tqdm(disable=True)
         self._row: dict[str, Any] = {}
         self._since = time.monotonic()
         self._since_step = 0
@@ -116,8 +108,16 @@ class Recorder(TrainerCallback):
     ) -> None:
         """Start the clock and the bar where the run resumes."""
         self._restart_clock(state)
-        self._bar.n = state.global_step
-        self._bar.refresh()
+        self._bar = tqdm(
+            total=self.schedule.total_steps,
+            initial=state.global_step,
+            unit="step",
+            desc="train",
+            disable=self.run is None,
+            dynamic_ncols=True,
+            # In a log file every refresh is a line.
+            mininterval=0.1 if sys.stderr.isatty() else LOG_FILE_SECONDS,
+        )
 
     def _restart_clock(self, state: TrainerState) -> None:
         self._since, self._since_step = time.monotonic(), state.global_step
@@ -197,6 +197,7 @@ class Recorder(TrainerCallback):
         """Stop once patience has run out; tell the status and the user."""
         if out_of_patience(state.log_history, self.settings.patience):
             control.should_training_stop = True
+        self._bar.set_postfix_str("")
         best, last = best_evaluation(state.log_history), state.log_history[-1]
         if self.run is not None and best is not None:
             self.run.update(best_step=best["step"], best_f1=best["eval_f1"], message="training")

@@ -19,7 +19,7 @@ from qa import files
 from qa.batches import Collator, TrainingOrder, TrainingWindows
 from qa.config import Settings
 from qa.evaluation import Evaluation
-from qa.model import Encoder
+from qa.model import Encoder, load_encoder
 from qa.schedule import Schedule
 
 LAYER = re.compile(r"\.(?:layers?|albert_layers)\.(\d+)\.")
@@ -60,13 +60,26 @@ class QATrainer(Trainer):
         self.encoder = encoder
         self.settings = settings
         self.answer_and_score = evaluate
-        self.windows = data.windows
+        self.order = TrainingOrder(
+            data.windows.lengths,
+            self.args.train_batch_size * self.args.world_size,
+            seed=settings.seed,
+            group=settings.group_by_length,
+        )
 
     def _get_train_sampler(self, train_dataset: Any = None) -> TrainingOrder:
-        batch = self.args.train_batch_size * self.args.world_size
-        return TrainingOrder(
-            self.windows.lengths, batch, seed=self.settings.seed, group=self.settings.group_by_length
-        )
+        return self.order
+
+    def _run_epoch(self, *arguments: Any, **named: Any) -> None:
+        # With several processes nobody else tells a sampler inside a skipping one which epoch it is.
+        self.order.set_epoch(named["epoch"])
+        super()._run_epoch(*arguments, **named)  # type: ignore[no-untyped-call]  # the Trainer's own
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        # The Trainer matches names as they are stored and skips what it does not know, but old checkpoints
+        # call a layer norm's weights gamma and beta; the loader translates, and nothing may be left over.
+        stored = load_encoder(resume_from_checkpoint, self.settings.attention).model.state_dict()
+        (self.encoder.model if model is None else model).load_state_dict(stored)
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
@@ -98,18 +111,20 @@ class QATrainer(Trainer):
         """Parameters grouped by depth and by whether weight decay applies, each with its learning rate."""
         model = self.encoder.model
         decayed = set(self.get_decay_parameter_names(model))
-        layers = int(model.config.num_hidden_layers)
+        # Counted by name: ALBERT has one set of weights for all its layers.
+        layers = len({found[1] for name, _ in model.named_parameters() if (found := LAYER.search(name))})
         groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 groups.setdefault((_height(name, layers), name in decayed), []).append(parameter)
+        # The head first: its learning rate is the one the Trainer's log shows.
         return [
             {
                 "params": parameters,
                 "weight_decay": self.args.weight_decay if decays else 0.0,
                 "lr": self.args.learning_rate * self.settings.layer_decay ** (layers + 1 - height),
             }
-            for (height, decays), parameters in groups.items()
+            for (height, decays), parameters in sorted(groups.items(), key=lambda item: -item[0][0])
         ]
 
 
@@ -126,7 +141,7 @@ def training_arguments(
 ) -> TrainingArguments:
     """The Trainer's arguments for these settings; evaluating and saving is left to the recorder."""
     report_to = [settings.report_to] if isinstance(settings.report_to, str) else settings.report_to
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(checkpoints),
         max_steps=schedule.total_steps,
         per_device_train_batch_size=settings.batch_size,
@@ -155,3 +170,8 @@ def training_arguments(
         report_to=report_to,
         run_name=checkpoints.parent.name,
     )
+    # A launcher's environment must not choose another precision than the one that is recorded.
+    arguments.mixed_precision = "no" if precision == "fp32" else precision
+    # One process trains on one GPU: the library's own data parallelism would multiply the batch unseen.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments

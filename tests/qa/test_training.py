@@ -6,18 +6,22 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from accelerate.data_loader import prepare_data_loader, skip_first_batches
+from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader
 
 import small_runs
 import tiny_models
 from qa import files
+from qa.batches import TrainingOrder
 from qa.errors import UserError
-from qa.evaluation import Prepared
+from qa.evaluation import evaluate
 from qa.experiment import Experiment
-from qa.reader import Reader, reading_of
-from qa.squad import load_questions
-from qa.training import launch, resume_experiment, train_experiment, train_seeds
+from qa.reader import Reader
+from qa.training import job, launch, resume_experiment, train_experiment, train_seeds
 from qa.training.estimate import duration, measure
 from qa.training.trainer import QATrainer
 
@@ -39,8 +43,11 @@ def whole(model, tmp_path_factory) -> Experiment:
     return Experiment(root / small_runs.NAME)
 
 
-def assert_same_result(experiment: Experiment, whole: Experiment) -> None:
-    """The scores are equal, the answers to the byte, and each step is in the history once."""
+def assert_same_result(experiment: Experiment, whole: Experiment, *, rows: bool = False) -> None:
+    """The scores are equal, the answers to the byte, and each step is in the history once.
+
+    With `rows` every row of the history is equal too, but for its speed; a stop on request adds a row.
+    """
     assert experiment.state() == "finished"
     ours, theirs = experiment.metrics(), whole.metrics()
     assert {key: ours[key] for key in SAME} == {key: theirs[key] for key in SAME}
@@ -53,6 +60,15 @@ def assert_same_result(experiment: Experiment, whole: Experiment) -> None:
         for item in (experiment, whole)
     ]
     assert scored[0] == scored[1]
+    if rows:
+        assert without_speed(experiment) == without_speed(whole)
+
+
+def without_speed(experiment: Experiment) -> list[dict]:
+    return [
+        {key: value for key, value in row.items() if key != "examples_per_second"}
+        for row in experiment.history()
+    ]
 
 
 def test_a_finished_folder_holds_what_it_says(whole, model):
@@ -132,7 +148,7 @@ def test_killed_at_random_moments_and_resumed(whole, model, tmp_path, prove):
         process = small_runs.start(tmp_path, chosen)
         process.join(200)
         assert process.exitcode == 0
-    assert_same_result(experiment, whole)
+    assert_same_result(experiment, whole, rows=True)
 
 
 @pytest.mark.slow
@@ -299,6 +315,9 @@ def test_layers_learn_at_their_own_rates(model, tmp_path, monkeypatch):
         ({"validation_dataset": None}, "has no validation split"),
         ({"device": "cuda"}, "device: 'cuda' is not available"),
         ({"precision": "fp16"}, "fp16 needs a CUDA device"),
+        ({"report_to": "wandbb"}, "no tracker 'wandbb'"),
+        ({"report_to": "wandb"}, "wandb is not installed"),
+        ({"best_model_path": "~nobody_at_all/x"}, "is no path"),
     ],
 )
 def test_what_cannot_work_is_refused_before_a_folder_is_made(model, tmp_path, changes, message):
@@ -332,18 +351,107 @@ def test_a_probe_is_called_after_each_evaluation(model, tmp_path):
     assert steps == [(2, False)]
 
 
-def test_measuring_leaves_model_and_random_state_alone(model):
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_measuring_leaves_model_and_random_state_alone(model, checkpointing):
+    prepared = job.prepare(small_runs.settings(model, gradient_checkpointing=checkpointing))
     torch.manual_seed(3)
-    encoder = launch.load_encoder(str(model))
-    chosen = small_runs.settings(model)
-    prepared = Prepared.of(load_questions(chosen.validation_dataset), encoder.tokenizer, reading_of(chosen))
     before = torch.get_rng_state()
-    step, forward = measure(encoder, prepared, chosen, "fp32")
+    step, forward = measure(prepared)
     assert step > 0
     assert forward > 0
     assert torch.equal(before, torch.get_rng_state())
-    assert all(parameter.grad is None for parameter in encoder.model.parameters())
-    assert not encoder.model.training
+    network = prepared.encoder.model
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert not network.training
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"gradient_accumulation_steps": 2, "batch_size": 4},
+        {"gradient_checkpointing": True},
+        {"precision": "bf16"},
+        {"padding": "max_length"},
+        {"workers": 1},
+        {"group_by_length": False},
+        {"epochs": 1.5, "evaluations_per_epoch": 3},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_every_way_to_train_stops_and_resumes_exactly(model, tmp_path, monkeypatch, changes):
+    chosen = small_runs.settings(model, **{"limit_train": 24, "evaluations_per_epoch": 2} | changes)
+    whole = train_experiment(chosen, root=tmp_path, name="whole")
+    stopper = _StopAfter(monkeypatch, evaluations=1)
+    train_experiment(chosen, root=tmp_path, name="parts")
+    assert Experiment(tmp_path / "parts").state() == "stopped"
+    stopper.off()
+    assert_same_result(resume_experiment(root=tmp_path, name="parts"), whole)
+
+
+def test_old_names_of_weights_resume_exactly(tmp_path, monkeypatch):
+    """`bert-base-uncased` says LayerNorm.gamma and beta, and is saved as it was loaded."""
+    old = tiny_models.save(tmp_path / "models" / "bert", "bert")
+    weights = load_file(old / "model.safetensors")
+    renamed = {_old_name(name): tensor for name, tensor in weights.items()}
+    assert renamed.keys() != weights.keys()
+    save_file(renamed, old / "model.safetensors", metadata={"format": "pt"})
+    chosen = small_runs.settings(old)
+    whole = train_experiment(chosen, root=tmp_path, name="whole")
+    stopper = _StopAfter(monkeypatch, evaluations=2)
+    train_experiment(chosen, root=tmp_path, name="parts")
+    stopper.off()
+    assert_same_result(resume_experiment(root=tmp_path, name="parts"), whole)
+
+
+def _old_name(name):
+    return name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+
+
+def test_the_order_is_the_epoch_s_own_even_behind_a_skipping_loader():
+    """With several processes a resumed epoch skips batches through wrappers that pass no epoch on."""
+    order = TrainingOrder(np.arange(1, 41), 4, seed=1, group=True)
+    loader = DataLoader(list(range(40)), batch_size=4, sampler=order)
+    shard = prepare_data_loader(loader, num_processes=2, process_index=0, put_on_device=False)
+    shard.set_epoch(1)
+    whole = [batch.tolist() for batch in shard]
+    order.set_epoch(0)
+    rest = skip_first_batches(shard, 2)
+    rest.set_epoch(1)
+    order.set_epoch(1)  # what the trainer does besides; without it the rest is epoch 0's
+    assert [batch.tolist() for batch in rest] == whole[2:]
+
+
+def test_resume_refuses_another_number_of_processes(model, tmp_path, monkeypatch):
+    _StopAfter(monkeypatch, evaluations=1)
+    train_experiment(small_runs.settings(model), root=tmp_path, name="r")
+    environment = tmp_path / "r" / "environment.json"
+    environment.write_text(environment.read_text().replace('"processes": 1', '"processes": 2'))
+    with pytest.raises(UserError, match="began with processes 2, this run has 1"):
+        resume_experiment(root=tmp_path, name="r")
+
+
+def test_broken_weights_are_one_line(model, tmp_path):
+    prepared = job.prepare(small_runs.settings(model))
+    with torch.no_grad():
+        prepared.encoder.model.qa_outputs.weight.fill_(float("nan"))
+    with pytest.raises(UserError, match="scores are not finite"):
+        evaluate(prepared.encoder, prepared.validation, prepared.reading)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "changes", "message"),
+    [
+        ([1, -1], {}, "seed: -1 is not allowed"),
+        ([1, 2], {"best_model_path": "x"}, "several seeds"),
+        ([1, 2], {"epochs": 3}, "exists with other settings"),
+    ],
+)
+def test_seeds_are_refused_before_any_is_trained(model, tmp_path, seeds, changes, message):
+    chosen = small_runs.settings(model, epochs=1, limit_train=16)
+    train_seeds(chosen, [2], root=tmp_path, name="s")
+    with pytest.raises(UserError, match=message):
+        train_seeds(chosen.changed(**changes), seeds, root=tmp_path, name="s")
+    assert not (tmp_path / "s-seed-1").exists()
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(12.3, "12 s"), (700, "12 min"), (12000, "3 h 20 min")])

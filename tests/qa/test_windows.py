@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from transformers import AddedToken, RobertaTokenizer
 
 import tiny
 from qa import windows as windows_module
@@ -107,6 +108,16 @@ def test_no_token_begins_or_ends_with_a_blank(name, context):
         assert (np.diff(usable, axis=0) >= 0).all()
 
 
+def test_blanks_after_a_token_are_trimmed_too():
+    tokenizer = tiny.wordpiece()
+    tokenizer.add_tokens(AddedToken("<br>", lstrip=True, rstrip=True))
+    context = "in  <br> \n red"
+    offsets = tokenizer(context, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    assert [context[slice(*offset)] for offset in offsets] == ["in", "  <br> \n ", "red"]
+    (window,) = make_windows([ask("Who?", context)], tokenizer, **LENGTHS)
+    assert [context[start:end] for start, end in window.chars] == ["in", "<br>", "red"]
+
+
 @given(name=names, questions=st.lists(awkward, min_size=1, max_size=4), limit=st.integers(4, 12))
 @example("unigram", [LONG, "Who?", LONG], 8)
 @example("byte_bpe", ["👍" * 20, "\ufdfa" * 20, "e\u0301" * 20, "w" * 200], 5)
@@ -125,9 +136,14 @@ def test_questions_are_cut_at_the_limit_and_listed(name, questions, limit):
             assert kept == full[window.question]
 
 
-def test_a_cut_question_keeps_as_much_as_it_may(tokenizer):
-    windows = make_windows([ask(LONG, LONG)], tokenizer, **LENGTHS)
-    assert question_ids(tokenizer, windows[0]) == whole(tokenizer, LONG)[0][: LENGTHS["max_question_length"]]
+@pytest.mark.parametrize("spare", [-1, 0, 1])
+def test_a_question_of_just_the_limit_is_not_cut(tokenizer, spare):
+    question = "Who sat in Denver?"
+    ids = whole(tokenizer, question)[0]
+    lengths = {"max_length": 40, "stride": 2, "max_question_length": len(ids) + spare}
+    windows = make_windows([ask(question, LONG)], tokenizer, **lengths)
+    assert windows.shortened == ((0,) if spare < 0 else ())
+    assert question_ids(tokenizer, windows[0]) == (ids[:-1] if spare < 0 else ids)
 
 
 def test_a_context_of_more_than_ten_windows(tokenizer):
@@ -214,6 +230,19 @@ def test_labels_of_several_questions_do_not_mix(tokenizer):
     assert found == {0: {"The"}, 2: {"Denver"}, 4: {"cat"}}
 
 
+def test_labels_where_tokens_share_a_character():
+    merges = [("x", "Ã"), ("©", "y")]  # "é" is these two bytes: one ends a token, the other begins the next
+    pieces = ["<pad>", "<unk>", "<s>", "</s>", "<mask>", "x", "y", "Ã", "©", "xÃ", "©y"]
+    tokenizer = RobertaTokenizer({piece: id_ for id_, piece in enumerate(pieces)}, merges)
+    context = "xéy"
+    for answer, tokens in (((0, 2), (0, 0)), ((1, 3), (1, 1)), ((0, 3), (0, 1)), ((1, 2), (1, 1))):
+        question = ask("x", context, answer=answer)
+        windows = make_windows([question], tokenizer, **LENGTHS)
+        assert windows[0].chars.tolist() == [[0, 2], [1, 3]]
+        ((start,), (end,)) = answer_labels(windows, [question])
+        assert (start - windows[0].context.start, end - windows[0].context.start) == tokens
+
+
 def test_what_the_tokenizer_drops_at_the_end_of_an_answer_does_not_lose_it():
     context = "My favorite cafe\u0301"
     question = ask("Where?", context, answer=(12, 17))
@@ -229,6 +258,7 @@ def test_what_the_tokenizer_drops_at_the_end_of_an_answer_does_not_lose_it():
     stride=st.integers(0, 30),
     max_question_length=st.integers(1, 30),
 )
+@example(name="unigram", max_length=30, stride=2, max_question_length=20)  # more question than context
 def test_lengths_that_are_not_refused_work_for_the_longest_question(
     name, max_length, stride, max_question_length
 ):
@@ -246,6 +276,8 @@ def test_lengths_that_are_not_refused_work_for_the_longest_question(
         windows = make_windows([ask(LONG, LONG)], tokenizer, **lengths)
         assert windows.context_end[-1] - windows.context_start[-1] <= room
         assert windows.lengths.max() == max_length
+        # A long question is cut at its limit, and not again to make room for the context.
+        assert question_ids(tokenizer, windows[0]) == whole(tokenizer, LONG)[0][:max_question_length]
 
 
 def test_the_largest_stride_there_is_room_for(tokenizer):
