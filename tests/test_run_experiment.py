@@ -88,6 +88,11 @@ def test_bad_input_is_one_line_and_status_2(run, tmp_path, capsys, more, message
     assert list(tmp_path.iterdir()) == []
 
 
+def test_pocket_has_settings_of_its_own():
+    chosen = run_experiment._settings(run_experiment._parser().parse_args(["--pocket", "--set", "epochs=1"]))
+    assert (chosen.model_name, chosen.dataset, chosen.epochs) == ("pocket", "pocket", 1)
+
+
 def test_a_config_that_is_not_there(tmp_path, capsys):
     assert run_experiment.main(["--name", "x", "--config", str(tmp_path / "no.yaml")]) == 2
     assert "cannot be read" in capsys.readouterr().err
