@@ -19,9 +19,11 @@ import tiny
 from qa import files
 from qa.config import Settings, make_settings
 from qa.experiment import Experiment
-from qa.training import resume_experiment, train_experiment
+from qa.training import launch, resume_experiment, train_experiment
+from qa.training.trainer import QATrainer
 
 NAME = "small"
+SAME = ("exact_match", "f1", "eval_loss", "no_answer_threshold")
 
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(["small_runs"])
@@ -125,3 +127,50 @@ def broken_files(experiment: Experiment) -> list[str]:
             except files.BrokenFileError as error:
                 found.append(str(error))
     return found
+
+
+def assert_same_result(experiment: Experiment, whole: Experiment, *, rows: bool = False) -> None:
+    """The scores are equal, the answers to the byte, and each step is in the history once.
+
+    With `rows` every row of the history is equal too, but for its speed; a stop on request adds a row.
+    """
+    assert experiment.state() == "finished"
+    ours, theirs = experiment.metrics(), whole.metrics()
+    assert {key: ours[key] for key in SAME} == {key: theirs[key] for key in SAME}
+    answers = [item.path.joinpath("predictions.jsonl").read_bytes() for item in (experiment, whole)]
+    assert answers[0] == answers[1]
+    steps = [row["step"] for row in experiment.history()]
+    assert steps == sorted(set(steps))
+    scored = [
+        [(row["step"], row["f1"], row["eval_loss"]) for row in item.history() if "f1" in row]
+        for item in (experiment, whole)
+    ]
+    assert scored[0] == scored[1]
+    if rows:
+        assert without_speed(experiment) == without_speed(whole)
+
+
+def without_speed(experiment: Experiment) -> list[dict]:
+    return [
+        {key: value for key, value in row.items() if key != "examples_per_second"}
+        for row in experiment.history()
+    ]
+
+
+class StopAfter:
+    """Asks the run to stop after some evaluations, as Ctrl-C would."""
+
+    def __init__(self, monkeypatch, evaluations):
+        self.left, self.on = evaluations, True
+        real = QATrainer.evaluate
+
+        def evaluate(trainer, *args, **kwargs):
+            metrics = real(trainer, *args, **kwargs)
+            self.left -= 1
+            return metrics
+
+        monkeypatch.setattr(QATrainer, "evaluate", evaluate)
+        monkeypatch.setattr(launch.StopRequest, "agreed", lambda stop, world_size: self.on and self.left <= 0)
+
+    def off(self):
+        self.on = False

@@ -4,8 +4,13 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
+
+import small_runs
+import tiny_models
+from qa.experiment import Experiment
 
 
 @pytest.fixture(autouse=True)
@@ -36,3 +41,18 @@ def python():
         process.wait()
         for stream in (process.stdin, process.stdout, process.stderr):
             stream.close()
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory) -> Path:
+    return tiny_models.save(tmp_path_factory.mktemp("models") / "deberta")
+
+
+@pytest.fixture(scope="session")
+def whole(model, tmp_path_factory) -> Experiment:
+    """A run that nothing disturbed."""
+    root = tmp_path_factory.mktemp("whole")
+    process = small_runs.start(root, small_runs.settings(model))
+    process.join(200)
+    assert process.exitcode == 0
+    return Experiment(root / small_runs.NAME)
