@@ -270,7 +270,14 @@ class _Bar:
     """A progress bar on standard error that appears only for work of some length."""
 
     def __init__(self, unit: str) -> None:
-        self._bar: tqdm[Any] = tqdm(unit=unit, delay=2, dynamic_ncols=True, leave=False, file=sys.stderr)
+        self._bar: tqdm[Any] = tqdm(
+            unit=unit,
+            delay=2,
+            dynamic_ncols=True,
+            leave=False,
+            # In a log file every refresh is a line.
+            mininterval=0.1 if sys.stderr.isatty() else 20,
+        )
 
     def __enter__(self) -> _Bar:
         return self

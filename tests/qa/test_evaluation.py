@@ -9,6 +9,7 @@ import torch
 
 import tiny
 import tiny_models
+from qa.errors import UserError
 from qa.evaluation import (
     CROSS_FITTED,
     UNTUNED,
@@ -203,13 +204,25 @@ def test_evaluation_is_what_its_answers_score(encoder, prepared):
             assert span["text"] == question.context[span["start"] : span["end"]]
 
 
-def test_version_1_is_never_tuned_and_never_refuses(encoder):
+@pytest.mark.parametrize("threshold", ["tune", None, 0.0])
+def test_version_1_is_never_tuned_and_never_refuses(encoder, threshold):
     prepared = Prepared.of(question_set("1.1"), encoder.tokenizer, READING)
-    found = evaluate(encoder, prepared, READING)
-    assert found.threshold is None
+    found = evaluate(encoder, prepared, READING, threshold=threshold)
+    assert found.threshold == (None if threshold == "tune" else threshold)
     assert found.metrics()["no_answer_threshold_from"] == "none: every question is answered"
     assert all(answer.text for answer in found.answers)
     assert "NoAns_f1" not in found.metrics()
+
+
+def test_a_broken_model_is_not_scored(encoder, prepared):
+    head = encoder.model.qa_outputs
+    kept = head.bias.detach().clone()
+    head.bias.data[1] = float("nan")
+    try:
+        with pytest.raises(UserError, match=r"not finite: .*; lower learning_rate"):
+            evaluate(encoder, prepared, READING)
+    finally:
+        head.bias.data.copy_(kept)
 
 
 CONTEXT = "The river rose in 1745."
