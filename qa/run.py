@@ -140,7 +140,7 @@ class Run:
     def prune_checkpoints(self, keep: Iterable[int] = ()) -> None:
         """Remove checkpoints of other steps than `keep`, and what is left of half-written ones."""
         kept = {f"checkpoint-{step}" for step in keep}
-        for folder in list((self.path / "checkpoints").glob("checkpoint-*")):
+        for folder in list((self.path / "checkpoints").glob("*checkpoint-*")):
             if folder.is_dir() and folder.name not in kept:
                 with files.explained(folder):
                     # Without its manifest it no longer counts, whatever moment the removal is cut off at.

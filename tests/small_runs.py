@@ -75,12 +75,16 @@ def settings(model: Path, **changes: Any) -> Settings:
 
 
 def run(root: Path, chosen: Settings) -> None:
-    """Start the run, or go on with it; in this process."""
+    """Start the run, or go on with it, in this process; one thread, for sums depend on their number."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    if (root / NAME / "config.yaml").exists():
-        resume_experiment(root=root, name=NAME)
-    else:
-        train_experiment(chosen, root=root, name=NAME)
+    try:
+        if (root / NAME / "config.yaml").exists():
+            resume_experiment(root=root, name=NAME)
+        else:
+            train_experiment(chosen, root=root, name=NAME)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def start(root: Path, chosen: Settings, *, die_at_flush: int | None = None) -> BaseProcess:

@@ -63,7 +63,7 @@ def test_sigterm_saves_and_says_stopped(whole, model, tmp_path):
     if experiment.state() != "finished":
         assert experiment.state() == "stopped"
         assert experiment.checkpoints()
-        resume_experiment(root=tmp_path, name=small_runs.NAME)
+        small_runs.run(tmp_path, chosen)
     small_runs.assert_same_result(experiment, whole)
 
 
@@ -100,10 +100,10 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(whole, model, tmp_pat
     with monkeypatch.context() as patch:
         patch.setattr(files, "flush", fail_later)
         with pytest.raises(UserError, match="No space left"):
-            train_experiment(chosen, root=tmp_path, name=small_runs.NAME)
+            small_runs.run(tmp_path, chosen)
     experiment = Experiment(tmp_path / small_runs.NAME)
     assert small_runs.broken_files(experiment) == []
-    resume_experiment(root=tmp_path, name=small_runs.NAME)
+    small_runs.run(tmp_path, chosen)
     small_runs.assert_same_result(experiment, whole)
 
 
