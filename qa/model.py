@@ -33,10 +33,11 @@ from transformers import (
 )
 from transformers.models.deberta.modeling_deberta import DisentangledSelfAttention
 
+from qa.disentangled import install_fast_attention, why_not_fast
 from qa.errors import UserError
 
 POCKET_MODEL = Path(__file__).resolve().parent.parent / "pocket" / "model"
-ATTENTIONS = ("auto", "eager", "sdpa")
+ATTENTIONS = ("auto", "fast", "eager", "sdpa")
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 
 # Loading a hub checkpoint without safetensors, as deberta-v3-base is, would ask a service to convert it.
@@ -71,7 +72,8 @@ def load_encoder(
 
     Args:
         name: what `model_name` in the settings may be.
-        attention: one of ATTENTIONS; auto takes fused attention where the architecture has it.
+        attention: one of ATTENTIONS; auto takes the fastest that the architecture has: `qa.disentangled` for
+            DeBERTa v2 and v3, torch's fused attention for most others.
         device: where to put the weights.
         check_head: refuse a checkpoint without a trained question-answering head.
 
@@ -91,6 +93,8 @@ def load_encoder(
         )
     check_float32(model)
     _check_vocabulary(name, model, tokenizer)
+    if attention == "fast" or (attention == "auto" and why_not_fast(model.config) is None):
+        install_fast_attention(model)
     tokenizer.model_input_names = _inputs(model)
     return Encoder(model.eval().to(device), tokenizer, new)
 
@@ -149,6 +153,8 @@ def _model_class(name: str, config: PreTrainedConfig, attention: str) -> type[Pr
             "use a DeBERTa, BERT, RoBERTa, ELECTRA, DistilBERT, ALBERT or MPNet"
         )
     kind: Any = MODEL_FOR_QUESTION_ANSWERING_MAPPING[type(config)]
+    if attention == "fast" and (reason := why_not_fast(config)) is not None:
+        raise UserError(f"attention: fast does not apply to {name!r} ({reason}); use auto or eager")
     if attention == "sdpa" and not kind._supports_sdpa:
         raise UserError(f"attention: {config.model_type} has no 'sdpa' implementation; use auto or eager")
     return cast(type[PreTrainedModel], kind)
@@ -174,7 +180,7 @@ def _load_weights(
         source,
         config=config,
         dtype=torch.float32,
-        attn_implementation=None if attention == "auto" else attention,
+        attn_implementation=None if attention in {"auto", "fast"} else attention,
         ignore_mismatched_sizes=True,  # the library's own complaint is a table; ours is below
         output_loading_info=True,
     )

@@ -64,7 +64,7 @@ ALLOWED_AND_REFUSED = {
     "seed": whole(0, 2**32 - 1),
     "device": choices("auto", "cpu", "cuda", "mps"),
     "precision": choices("auto", "fp32", "bf16", "fp16"),
-    "attention": choices("auto", "eager", "sdpa"),
+    "attention": choices("auto", "fast", "eager", "sdpa"),
     "gradient_accumulation_steps": whole(1, 4096),
     "gradient_checkpointing": FLAG,
     "warmup": number(0, 0.9, -0.1, 0.91, "1e0"),

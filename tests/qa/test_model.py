@@ -23,6 +23,7 @@ from transformers import (
 
 import tiny
 import tiny_models
+from qa.disentangled import FastEncoder
 from qa.errors import UserError
 from qa.model import (
     Encoder,
@@ -144,6 +145,22 @@ def test_code_in_a_checkpoint_is_not_run(folder):
 def test_fused_attention_where_there_is_none(whole):
     message = refusal(whole, attention="sdpa")
     assert message == "attention: deberta-v2 has no 'sdpa' implementation; use auto or eager"
+
+
+def test_fast_attention_where_there_is_none(tmp_path):
+    message = refusal(tiny_models.save(tmp_path, "bert"), attention="fast")
+    assert message.startswith("attention: fast does not apply to ")
+    assert message.endswith(
+        "(the architecture is bert, and only deberta-v2 (which v3 uses too) is covered); use auto or eager"
+    )
+
+
+@pytest.mark.parametrize("architecture", ["deberta-v2", "deberta-v3"])
+def test_fast_attention_is_the_default_where_it_applies(tmp_path, architecture):
+    folder = str(tiny_models.save(tmp_path, architecture))
+    for asked, fast in (("auto", True), ("fast", True), ("eager", False)):
+        kinds = {type(module) for module in load_encoder(folder, asked).model.modules()}
+        assert (FastEncoder in kinds) is fast
 
 
 def test_attention_is_the_one_asked_for(tmp_path):
