@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 TYPED := $(wildcard qa probes)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test prove lint types clean
+.PHONY: help setup demo-experiments test prove lint types clean
 
 help:  ## say what the targets do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ $(INSTALLED): requirements.txt requirements-dev.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(RUN) pip install --requirement requirements-dev.txt
 	touch $@
+
+demo-experiments: setup  ## two real experiments on the bundled model and questions, compared (minutes)
+	$(RUN) qa.demo
 
 test: setup  ## the whole test suite
 	$(RUN) pytest

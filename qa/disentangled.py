@@ -103,6 +103,7 @@ def _describe(mask: torch.Tensor, attention: library.DisentangledSelfAttention) 
 
 
 @lru_cache(maxsize=1024)
+@torch.inference_mode(mode=False)  # what is kept must serve training too
 def _rows_by_distance(T: int, span: int, buckets: int, farthest: int) -> tuple[int, int, torch.Tensor]:
     """First row, number of rows and order (see `_Batch`); the library's own bucket function, to the bit."""
     distances = torch.arange(T - 1, -T, -1)

@@ -186,6 +186,17 @@ def test_without_gradients(context, path):
     torch.testing.assert_close(found.start_logits, expected[..., -2], atol=OUTPUT, rtol=0)
 
 
+def test_training_after_inference(path):
+    """What was worked out for a length in inference mode is used again with gradients."""
+    net = model()
+    install_fast_attention(net)
+    ids = torch.arange(1, 48).view(1, -1)
+    disentangled._rows_by_distance.cache_clear()
+    with torch.inference_mode():
+        net(ids)
+    net(ids).start_logits.sum().backward()
+
+
 def test_bfloat16_is_as_near_to_float32_as_the_library(path):
     plain, real = large()
     exact = results(plain, real)[0]
