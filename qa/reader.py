@@ -14,13 +14,30 @@ import torch
 
 from qa.config import Settings
 from qa.errors import UserError
-from qa.evaluation import Prepared, Reading, predict
+from qa.evaluation import Logits, Prepared, Reading, predict
 from qa.experiment import Experiment
 from qa.hardware import choose_device
 from qa.model import Encoder, load_encoder
 from qa.spans import Answer, decode
 from qa.squad import Question, QuestionSet
-from qa.windows import Progress
+from qa.windows import Progress, WindowSet
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a model made of the windows of Q questions, S tokens in all.
+
+    Attributes:
+        windows: what it read.
+        start: start logit of every token, flat as the windows are [S].
+        end: end logits [S].
+        answers: Q answers, the no-answer threshold applied.
+    """
+
+    windows: WindowSet
+    start: Logits
+    end: Logits
+    answers: tuple[Answer, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +87,31 @@ class Reader:
         Raises:
             UserError: a blank question or context.
         """
-        questions = [_ask(number, question, context) for number, (question, context) in enumerate(pairs)]
-        if not questions:
+        if not pairs:
             return []
-        prepared = Prepared.of(
-            QuestionSet("asked", "2.0", tuple(questions), ()), self.encoder.tokenizer, self.reading
-        )
-        start, end = predict(self.encoder, prepared.windows, self.reading, progress=progress)
+        return list(self.read(self.windows(pairs), progress=progress).answers)
+
+    def windows(self, pairs: Sequence[tuple[str, str]]) -> WindowSet:
+        """The windows in which the contexts of (question, context) pairs are read.
+
+        Raises:
+            UserError: a blank question or context.
+        """
+        questions = [_ask(number, question, context) for number, (question, context) in enumerate(pairs)]
+        asked = QuestionSet("asked", "2.0", tuple(questions), ())
+        return Prepared.of(asked, self.encoder.tokenizer, self.reading).windows
+
+    def read(self, windows: WindowSet, *, progress: Progress | None = None) -> Read:
+        """Run the model on windows made by `windows`, and answer."""
+        start, end = predict(self.encoder, windows, self.reading, progress=progress)
         found = decode(
-            prepared.windows,
+            windows,
             start,
             end,
             max_answer_length=self.reading.max_answer_length,
             n_best=self.reading.n_best,
         )
-        return [answer.with_threshold(self.threshold) for answer in found]
+        return Read(windows, start, end, tuple(answer.with_threshold(self.threshold) for answer in found))
 
 
 def reading_of(settings: Settings) -> Reading:

@@ -130,6 +130,22 @@ def test_many_pairs_are_answered_as_one_by_one(reader):
     assert reader.answers([]) == []
 
 
+def test_what_was_read_has_the_windows_and_scores_behind_the_answers(reader):
+    pairs = [("Who sat?", CONTEXT), ("Who?", "x")]
+    windows = reader.windows(pairs)
+    read = reader.read(windows)
+    assert list(read.answers) == reader.answers(pairs)
+    assert read.windows is windows
+    assert read.start.shape == read.end.shape == windows.ids.shape
+    for question, answer in enumerate(read.answers):
+        best = -math.inf
+        for number in (windows.question == question).nonzero()[0]:
+            scores = slice(*windows.splits[number : number + 2])
+            context = windows[int(number)].context
+            best = max(best, (read.start[scores][context][:, None] + read.end[scores][context]).max())
+        assert answer.n_best[0].score <= best
+
+
 def test_the_threshold_refuses(reader):
     free = reader.answer("Who sat?", CONTEXT)
     just_above, just_below = free.no_answer_probability * 1.001, free.no_answer_probability * 0.999

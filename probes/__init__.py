@@ -1,0 +1,1 @@
+"""Look inside a question-answering encoder while it answers."""
