@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python -m
 INSTALLED := $(VENV)/.installed
 
 # Only packages with full annotations are checked.
-TYPED := $(wildcard qa probes benchmarks)
+TYPED := $(wildcard qa probes benchmarks pocket/build.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo-experiments test prove lint types clean
