@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch.nn import functional as F
-from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
 from probes.calls import Call, visible
 from probes.encoders import Layer, Parts
 from qa.attention_blocks import skewed
+from qa.disentangled import rows_by_distance
 
 # Rows at a time in products with distances: few rows need few distances besides those in the scores.
 TILE = 128
@@ -152,19 +151,10 @@ def _positions(layer: Layer, projected: torch.Tensor | None) -> torch.Tensor | N
 
 def _rows(attention: Any, T: int, projected: torch.Tensor) -> torch.Tensor:
     """The rows of projections [H, R, d] for each distance T-1 … -(T-1) [2T - 1]."""
-    rows = _rows_by_distance(
+    first, _, rows = rows_by_distance(
         T, attention.pos_ebd_size, attention.position_buckets, attention.max_relative_positions
     )
-    if projected.shape[1] < 2 * attention.pos_ebd_size:
-        rows = rows - rows[-1]
+    if projected.shape[1] == 2 * attention.pos_ebd_size:
+        rows = rows + first
     assert projected.shape[1] > int(rows[0])
     return rows.to(projected.device)
-
-
-@lru_cache(maxsize=64)
-def _rows_by_distance(T: int, span: int, buckets: int, farthest: int) -> torch.Tensor:
-    """The row of the relative embeddings for each distance T-1, T-2 … -(T-1) [2T - 1]."""
-    distances = torch.arange(T - 1, -T, -1)
-    if buckets > 0 and farthest > 0:
-        distances = make_log_bucket_position(distances, buckets, farthest).long()
-    return torch.clamp(distances + span, 0, 2 * span - 1)

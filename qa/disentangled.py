@@ -96,7 +96,7 @@ class _Batch:
 def _describe(mask: torch.Tensor, attention: library.DisentangledSelfAttention) -> _Batch:
     mask = mask.bool()
     plan = plan_attention(mask, attention.num_attention_heads) if mask.device.type == "cpu" else None
-    first, rows, order = _rows_by_distance(
+    first, rows, order = rows_by_distance(
         mask.shape[1], attention.pos_ebd_size, attention.position_buckets, attention.max_relative_positions
     )
     return _Batch(mask, plan, first, rows, order.to(mask.device))
@@ -104,8 +104,15 @@ def _describe(mask: torch.Tensor, attention: library.DisentangledSelfAttention) 
 
 @lru_cache(maxsize=1024)
 @torch.inference_mode(mode=False)  # what is kept must serve training too
-def _rows_by_distance(T: int, span: int, buckets: int, farthest: int) -> tuple[int, int, torch.Tensor]:
-    """First row, number of rows and order (see `_Batch`); the library's own bucket function, to the bit."""
+def rows_by_distance(T: int, span: int, buckets: int, farthest: int) -> tuple[int, int, torch.Tensor]:
+    """First row, number of rows and order of the relative embeddings between T tokens (see `_Batch`).
+
+    Args:
+        T: tokens.
+        span: half of the rows there are (the library's `pos_ebd_size`).
+        buckets: `position_buckets`; without them, -1, every distance has its row.
+        farthest: `max_relative_positions`; distances from there on share a row.
+    """
     distances = torch.arange(T - 1, -T, -1)
     if buckets > 0 and farthest > 0:
         distances = library.make_log_bucket_position(distances, buckets, farthest).long()

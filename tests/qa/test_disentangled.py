@@ -191,7 +191,7 @@ def test_training_after_inference(path):
     net = model()
     install_fast_attention(net)
     ids = torch.arange(1, 48).view(1, -1)
-    disentangled._rows_by_distance.cache_clear()
+    disentangled.rows_by_distance.cache_clear()
     with torch.inference_mode():
         net(ids)
     net(ids).start_logits.sum().backward()
