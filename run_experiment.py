@@ -12,6 +12,7 @@ from pathlib import Path
 from qa.config import Settings, read_settings
 from qa.errors import UserError
 from qa.experiment import Experiment, check_name, experiments_dir
+from qa.pocket import POCKET_SETTINGS
 
 HERE = Path(__file__).resolve().parent
 
@@ -75,7 +76,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    path = HERE / "pocket" / "config.yaml" if options.pocket else options.config
+    path = POCKET_SETTINGS if options.pocket else options.config
     return read_settings(path, options.overrides)
 
 

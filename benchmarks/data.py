@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.comparison import Options
 from benchmarks.models import Shape, save_stand_in
-from qa.model import POCKET_MODEL
+from qa.pocket import POCKET_MODEL
 from qa.squad import QuestionSet
 
 OFFICIAL = {"train": "train-v1.1.json", "validation": "dev-v1.1.json"}

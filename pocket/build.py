@@ -23,7 +23,8 @@ from qa.config import Settings, make_settings
 from qa.errors import UserError
 from qa.experiment import Experiment
 from qa.lifting import lift_checkpoint
-from qa.model import POCKET_MODEL, load_encoder, save_encoder
+from qa.model import load_encoder, save_encoder
+from qa.pocket import POCKET_MODEL
 from qa.training import resume_experiment, train_experiment
 
 HELD_OUT = ["Black_Death", "Force", "Private_school", "Rhine"]

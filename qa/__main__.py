@@ -15,12 +15,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from qa.config import make_settings, parse_overrides
 from qa.errors import UserError
 from qa.experiment import Experiment, experiments_dir, find_experiment, list_experiments
 from qa.metrics import Scores, read_predictions, score
+from qa.progress import Bar
 from qa.squad import QuestionSet, load_questions
 
 
@@ -131,7 +130,7 @@ def _answer(options: argparse.Namespace) -> None:
     _refuse_blank(options)
     from qa.reader import Reader
 
-    with _Bar("windows") as bar:
+    with Bar("windows") as bar:
         answer = Reader.of(experiment).answer(options.question, options.context, progress=bar.at)
     if options.json:
         keys = ("text", "start", "end", "probability", "no_answer_probability")
@@ -160,7 +159,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     prepared = Prepared.of(questions, reader.encoder.tokenizer, reader.reading)
     if questions.version == "2.0":
         _tell_threshold(experiment, reader.threshold, questions)
-    with _Bar("windows") as bar:
+    with Bar("windows") as bar:
         found = evaluate(
             reader.encoder, prepared, reader.reading, threshold=reader.threshold, progress=bar.at
         )
@@ -206,7 +205,7 @@ def _import(options: argparse.Namespace) -> None:
         )
         _tell_ids(scores)
     else:
-        with _Bar("windows") as bar:
+        with Bar("windows") as bar:
             experiment = import_model(
                 options.model,
                 questions,
@@ -264,31 +263,6 @@ def _report_metrics(metrics: Mapping[str, Any], options: argparse.Namespace) -> 
 def _print_json(value: Mapping[str, Any]) -> None:
     # ASCII, as standard output may not be UTF-8, and an answer may hold what UTF-8 cannot.
     print(json.dumps(value, ensure_ascii=True))
-
-
-class _Bar:
-    """A progress bar on standard error that appears only for work of some length."""
-
-    def __init__(self, unit: str) -> None:
-        self._bar: tqdm[Any] = tqdm(
-            unit=unit,
-            delay=2,
-            dynamic_ncols=True,
-            leave=False,
-            # In a log file every refresh is a line.
-            mininterval=0.1 if sys.stderr.isatty() else 20,
-        )
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.close()
-
-    def at(self, done: int, total: int) -> None:
-        """Move to `done` of `total`."""
-        self._bar.total = total
-        self._bar.update(done - self._bar.n)
 
 
 if __name__ == "__main__":

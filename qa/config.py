@@ -21,6 +21,7 @@ import yaml
 
 from qa.errors import UserError
 
+ATTENTIONS = ("auto", "fast", "eager", "sdpa")
 Value = str | int | float | bool | None | list[str]
 
 
@@ -121,12 +122,7 @@ class Settings:
     precision: str = _setting(
         "auto", str, "of the forward pass; weights stay float32", choices=("auto", "fp32", "bf16", "fp16")
     )
-    attention: str = _setting(
-        "auto",
-        str,
-        "implementation of attention: auto takes the fastest for the model",
-        choices=("auto", "fast", "eager", "sdpa"),
-    )
+    attention: str = _setting("auto", str, "implementation; auto: the model's fastest", choices=ATTENTIONS)
     gradient_accumulation_steps: int = _setting(1, int, "batches added up before a step", low=1, high=4096)
     gradient_checkpointing: bool = _setting(False, bool, "less memory for a third more time")
     warmup: float = _setting(0.1, float, "share of the steps with a rising learning rate", low=0, high=0.9)

@@ -11,17 +11,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from qa.comparison import compare, describe
 from qa.config import Settings, read_settings
 from qa.errors import UserError
 from qa.experiment import Experiment, experiments_dir
 from qa.importing import import_model
+from qa.pocket import POCKET_SETTINGS
+from qa.progress import Bar
 from qa.squad import load_questions
 from qa.training import resume_experiment, train_experiment
 
-SETTINGS = Path(__file__).resolve().parent.parent / "pocket" / "config.yaml"
 BASE, TUNED = "pocket-base", "pocket-tuned"
 
 
@@ -34,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         root = experiments_dir(options.experiments_dir)
-        settings = read_settings(SETTINGS)
+        settings = read_settings(POCKET_SETTINGS)
         print(describe(compare(_base(settings, root), _tuned(settings, root))))
     except UserError as error:
         print(f"demo: {error}", file=sys.stderr)
@@ -51,13 +50,8 @@ def _base(settings: Settings, root: Path) -> Experiment:
         return _finished(experiment, "remove the folder to make it anew")
     questions = load_questions("pocket", "validation").limited(settings.limit_validation)
     print(f"{BASE}: the bundled model answers {len(questions.questions)} questions", file=sys.stderr)
-    with tqdm(unit="window", leave=False, delay=1) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        return import_model("pocket", questions, root=root, name=BASE, settings=settings, progress=show)
+    with Bar("windows") as bar:
+        return import_model("pocket", questions, root=root, name=BASE, settings=settings, progress=bar.at)
 
 
 def _tuned(settings: Settings, root: Path) -> Experiment:

@@ -35,9 +35,8 @@ from transformers.models.deberta.modeling_deberta import DisentangledSelfAttenti
 
 from qa.disentangled import install_fast_attention, why_not_fast
 from qa.errors import UserError
+from qa.pocket import POCKET_MODEL
 
-POCKET_MODEL = Path(__file__).resolve().parent.parent / "pocket" / "model"
-ATTENTIONS = ("auto", "fast", "eager", "sdpa")
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 
 # Loading a hub checkpoint without safetensors, as deberta-v3-base is, would ask a service to convert it.
@@ -72,8 +71,8 @@ def load_encoder(
 
     Args:
         name: what `model_name` in the settings may be.
-        attention: one of ATTENTIONS; auto takes the fastest that the architecture has: `qa.disentangled` for
-            DeBERTa v2 and v3, torch's fused attention for most others.
+        attention: one of `qa.config.ATTENTIONS`; auto takes the fastest that the architecture has:
+            `qa.disentangled` for DeBERTa v2 and v3, torch's fused attention for most others.
         device: where to put the weights.
         check_head: refuse a checkpoint without a trained question-answering head.
 

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qa.errors import UserError
+from qa.pocket import POCKET_DATA
 
 Version = Literal["1.1", "2.0"]
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 SOURCES = "a SQuAD JSON file, a hub name such as 'rajpurkar/squad', or 'pocket'"
-POCKET_DATA = Path(__file__).resolve().parent.parent / "pocket" / "data"
 
 
 @dataclass(frozen=True, slots=True)

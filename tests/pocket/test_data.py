@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from qa.squad import POCKET_DATA, read_squad
+from qa.pocket import POCKET_DATA
+from qa.squad import read_squad
 
 SPLITS = ("train", "validation")
 QUESTIONS = {"train": 600, "validation": 300}

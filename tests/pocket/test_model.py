@@ -9,12 +9,12 @@ from safetensors import safe_open
 from qa.__main__ import main
 from qa.config import read_settings
 from qa.importing import import_model
-from qa.model import POCKET_MODEL, load_encoder, tokenizer_fingerprint
+from qa.model import load_encoder, tokenizer_fingerprint
+from qa.pocket import POCKET_MODEL, POCKET_SETTINGS
 from qa.reader import Reader
 from qa.squad import load_questions
 
-POCKET = POCKET_MODEL.parent
-SETTINGS = read_settings(POCKET / "config.yaml")
+SETTINGS = read_settings(POCKET_SETTINGS)
 
 
 @pytest.fixture(scope="module")

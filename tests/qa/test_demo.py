@@ -16,7 +16,7 @@ def small(tmp_path, monkeypatch):
         "model_name: pocket\ndataset: pocket\nepochs: 1\nmax_length: 96\nstride: 32\n"
         "limit_train: 8\nlimit_validation: 40\nmax_question_length: 30\nevaluations_per_epoch: 1\n"
     )
-    monkeypatch.setattr(demo, "SETTINGS", settings)
+    monkeypatch.setattr(demo, "POCKET_SETTINGS", settings)
     return tmp_path / "experiments"
 
 
