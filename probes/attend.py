@@ -6,8 +6,8 @@ The trap: the reader sorts windows by length, so captures are told apart by the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -47,6 +47,10 @@ class Attended:
             raise UserError(f"window: {wanted}; captured are {sorted(here)}, ask for that one as well")
         return here[wanted]
 
+    def each(self, change: Callable[[Attention], Attention]) -> Attended:
+        """The same with every window changed: `attended.each(norm_weighted).joined()`."""
+        return replace(self, windows=tuple(change(window) for window in self.windows))
+
     def joined(self, *, layers: Sequence[int] | None = None, heads: Sequence[int] | None = None) -> Attention:
         """All windows joined back onto the text; see `probes.joining.join`.
 
@@ -66,9 +70,10 @@ def attend(
     heads: Sequence[int] | None = None,
     windows: Sequence[int] | None = None,
     dtype: torch.dtype = torch.float16,
+    answer: Answer | None = None,
     progress: Progress | None = None,
 ) -> Attended:
-    """Answer a question, with the attention in the windows of its context.
+    """Answer a question, with the attention in the windows of its context, and the norms of the values.
 
     Args:
         reader: the model.
@@ -77,43 +82,55 @@ def attend(
         layers: numbers of layers, counted from 0; None: all.
         heads: numbers of heads, counted from 0; None: all.
         windows: ordinals of windows; None: all. Where some are named, they are read once more for it.
-        dtype: torch.float16 or torch.float32.
+        dtype: of the probabilities, torch.float16 or torch.float32.
+        answer: the reader's own to this question, where it is known: only the windows named are read then.
         progress: called with (windows done, windows in all).
 
     Raises:
         UserError: blank text, a layer, head or window that is not there, or more than a few gigabytes.
     """
     asked = reader.windows([(question, context)])
-    chosen = _chosen(windows, len(asked))
-    probe = AttentionProbe(reader.encoder.model, layers, heads=heads, dtype=dtype)
+    chosen = chosen_windows(windows, len(asked))
+    probe = AttentionProbe(reader.encoder.model, layers, heads=heads, dtype=dtype, norms=True)
     maps = len(probe.layers) * len(probe.heads)
     squares = (asked.lengths[chosen] ** 2).sum()
     check_bytes(int(squares) * maps * dtype.itemsize, f"{len(chosen)} windows, {maps} maps each")
-    if windows is None:
+    if answer is not None:
         with probe:
-            read = reader.read(asked, progress=progress)
+            read_again(reader, asked, chosen, progress=progress)
+    elif windows is None:
+        with probe:
+            (answer,) = reader.read(asked, progress=progress).answers
     else:
-        read = reader.read(asked, progress=progress)
-        _read_again(reader, asked, chosen, probe)
-    by_tokens = {_key(capture): capture.probabilities for capture in probe.take()}
+        (answer,) = reader.read(asked, progress=progress).answers
+        with probe:
+            read_again(reader, asked, chosen)
+    by_tokens = {_key(capture): capture for capture in probe.take()}
     return Attended(
-        read.answers[0],
+        answer,
         tuple(
             attention_of(
-                by_tokens[asked[number].ids.tobytes()],
+                capture.probabilities,
                 asked[number],
                 tokenizer=reader.encoder.tokenizer,
                 texts=(question, context),
-                answer=read.answers[0],
+                answer=answer,
                 layers=probe.layers,
                 heads=probe.heads,
+                norms=capture.norms,
             )
             for number in chosen
+            for capture in [by_tokens[asked[number].ids.tobytes()]]
         ),
     )
 
 
-def _chosen(windows: Sequence[int] | None, count: int) -> list[int]:
+def chosen_windows(windows: Sequence[int] | None, count: int) -> list[int]:
+    """The ordinals of windows that were asked for, in order; None: of all.
+
+    Raises:
+        UserError: one that is not there, or none at all.
+    """
     if windows is None:
         return list(range(count))
     if not windows or not set(windows) <= set(range(count)):
@@ -123,12 +140,17 @@ def _chosen(windows: Sequence[int] | None, count: int) -> list[int]:
     return sorted(set(windows))
 
 
-def _read_again(reader: Reader, asked: WindowSet, chosen: list[int], probe: AttentionProbe) -> None:
+def read_again(
+    reader: Reader, asked: WindowSet, chosen: Sequence[int], *, progress: Progress | None = None
+) -> None:
+    """Run the model on some windows, one at a time and so without padding, for a probe that watches it."""
     encoder = reader.encoder
-    with full_precision(encoder.model) as model, probe:
-        for number in chosen:
+    with full_precision(encoder.model) as model:
+        for done, number in enumerate(chosen, start=1):
             inputs = pad_windows(asked, [number], encoder.tokenizer)
             model(**{name: tensor.to(encoder.device) for name, tensor in inputs.items()})
+            if progress is not None:
+                progress(done, len(chosen))
 
 
 def _key(capture: Capture) -> bytes:

@@ -20,14 +20,16 @@ from torch import nn
 
 from probes.calls import Call, Watch, visible
 from probes.encoders import Architecture, Parts, describe
+from probes.norms import value_norms
 from probes.scores import Scorer
 from qa.disentangled import FastSelfAttention
 from qa.errors import UserError
 
 DTYPES = (torch.float16, torch.float32)
 
-# Scores computed at a time, in bytes: few enough to stay in a processor's cache.
-BLOCK_BYTES = 1 << 20
+# Scores computed at a time, in bytes: few enough to stay in a processor's cache, and for the usual lengths
+# more than one head, because torch shares the heads of a product out among the cores.
+BLOCK_BYTES = 5 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,13 @@ class Capture:
         probabilities: [L, H, n, n] on the CPU, of the layers and heads the probe was asked for, in that
             order. Padding on the right is cropped. In float32 the rows of real tokens sum to 1. A masked key
             is exactly 0, and so is the row of a masked token among the n.
+        norms: `probes.norms.value_norms` of the same layers and heads, float32 on the CPU [L, H, n]; 0 for
+            a masked token. None where they were not asked for.
     """
 
     ids: torch.Tensor | None
     probabilities: torch.Tensor
+    norms: torch.Tensor | None
 
 
 class AttentionProbe:
@@ -61,6 +66,7 @@ class AttentionProbe:
         *,
         heads: Sequence[int] | None = None,
         dtype: torch.dtype = torch.float16,
+        norms: bool = False,
     ) -> None:
         """Choose what to capture.
 
@@ -68,19 +74,24 @@ class AttentionProbe:
             model: a model of one of `probes.encoders.ARCHITECTURES`, with any head.
             layers: numbers of layers, counted from 0; None: all.
             heads: numbers of heads, counted from 0, the same in each layer; None: all.
-            dtype: of what is stored: torch.float16 (within 5e-4) or torch.float32.
+            dtype: of the probabilities stored: torch.float16 (within 5e-4) or torch.float32.
+            norms: whether to capture the lengths of the values too.
 
         Raises:
             UserError: an architecture that is not covered, or a layer, head or dtype that is not there.
         """
         self._parts = describe(model)
-        self.layers = _chosen("layers", layers, len(self._parts.layers))
-        self.heads = _chosen("heads", heads, self._parts.heads)
+        self.layers = chosen_numbers("layers", layers, len(self._parts.layers))
+        self.heads = chosen_numbers("heads", heads, self._parts.heads)
         if dtype not in DTYPES:
             raise UserError(f"dtype: {dtype}; choose torch.float16 or torch.float32")
         self._recorder = _Recorder(self._parts, self.layers, self.heads, dtype)
         self._watch = Watch(
-            self._parts, self.layers, self._recorder, states=_hides_probabilities(self._parts)
+            self._parts,
+            self.layers,
+            self._recorder,
+            states=_hides_probabilities(self._parts),
+            values=norms,
         )
 
     @property
@@ -105,7 +116,7 @@ class AttentionProbe:
 
 
 class _Recorder:
-    """A watcher that stores the probabilities of every call."""
+    """A watcher that stores the probabilities of every call, and the norms of its values if it has any."""
 
     def __init__(
         self, parts: Parts, layers: tuple[int, ...], heads: tuple[int, ...], dtype: torch.dtype
@@ -129,10 +140,12 @@ class _Recorder:
             block = self._blocks_of(call)
             for example, (store, holes) in enumerate(zip(forward.stores, forward.holes, strict=True)):
                 maps = store[self._layers.index(call.layer)]  # [H, n, n]
-                for first, last in _ranges(*maps.shape[:2]):
-                    maps[first:last] = block(example, _as_slice(self._heads[first:last]), maps.shape[1])
+                for first, last in blocks_of_heads(*maps.shape[:2]):
+                    maps[first:last] = block(example, as_slice(self._heads[first:last]), maps.shape[1])
                 maps[:, holes] = 0
                 maps[:, :, holes] = 0
+            if call.value is not None:
+                self._store_norms(call, call.value)
         forward.seen.add(call.layer)
 
     def end(self) -> None:
@@ -140,6 +153,13 @@ class _Recorder:
         if missing := set(self._layers) - forward.seen:
             raise RuntimeError(f"the attention of layers {sorted(missing)} was never called")
         self.captures += forward.captures()
+
+    def _store_norms(self, call: Call, value: torch.Tensor) -> None:
+        norms = value_norms(self._parts.layers[call.layer], value)[:, as_slice(self._heads)].cpu()
+        for one, store, holes in zip(norms, self._forward.norms, self._forward.holes, strict=True):
+            row = store[self._layers.index(call.layer)]  # [H, n]
+            row[:] = one[:, : row.shape[1]]
+            row[:, holes] = 0
 
     def _blocks_of(self, call: Call) -> Callable[[int, list[int] | slice, int], torch.Tensor]:
         """Gives the probabilities [h, n, n] of an example and heads, between its first n tokens."""
@@ -156,6 +176,7 @@ class _Forward:
         ids: the token ids it was given [B, T].
         seen: layers that are stored.
         stores: [L, H, n, n] for each example.
+        norms: [L, H, n] for each example; empty where calls have no values.
         holes: masked positions before the last token of each example.
     """
 
@@ -163,6 +184,7 @@ class _Forward:
         self.ids = ids
         self.seen: set[int] = set()
         self.stores: list[torch.Tensor] = []
+        self.norms: list[torch.Tensor] = []
         self.holes: list[torch.Tensor] = []
 
     def make_room(
@@ -178,15 +200,16 @@ class _Forward:
         lengths = (real * torch.arange(1, T + 1)).amax(1).tolist()
         self.holes = [(~row[:n]).nonzero()[:, 0] for row, n in zip(real, lengths, strict=True)]
         self.stores = [torch.empty(*shape, n, n, dtype=dtype) for n in lengths]
+        if call.value is not None:
+            self.norms = [torch.empty(*shape, n) for n in lengths]
 
     def captures(self) -> list[Capture]:
         """One for each example."""
-        rows: Sequence[torch.Tensor | None] = [None] * len(self.stores)
-        if self.ids is not None:
-            rows = list(self.ids.detach().cpu())
+        nothing: Sequence[torch.Tensor | None] = [None] * len(self.stores)
+        rows = nothing if self.ids is None else self.ids.detach().cpu()
         return [
-            Capture(None if row is None else row[: store.shape[-1]].clone(), store)
-            for row, store in zip(rows, self.stores, strict=True)
+            Capture(None if row is None else row[: store.shape[-1]].clone(), store, norms)
+            for row, store, norms in zip(rows, self.stores, self.norms or nothing, strict=True)
         ]
 
 
@@ -202,8 +225,12 @@ def _hides_probabilities(parts: Parts) -> bool:
     return fast or parts.architecture.probabilities is None
 
 
-def _chosen(name: str, numbers: Sequence[int] | None, count: int) -> tuple[int, ...]:
-    """The numbers, each of 0 … count - 1 and none twice; all of them for None."""
+def chosen_numbers(name: str, numbers: Sequence[int] | None, count: int) -> tuple[int, ...]:
+    """The numbers, each of 0 … count - 1 and none twice; all of them for None.
+
+    Raises:
+        UserError: others, or none at all.
+    """
     if numbers is None:
         return tuple(range(count))
     chosen = tuple(numbers)
@@ -215,13 +242,13 @@ def _chosen(name: str, numbers: Sequence[int] | None, count: int) -> tuple[int, 
     return chosen
 
 
-def _ranges(heads: int, n: int) -> list[tuple[int, int]]:
+def blocks_of_heads(heads: int, n: int) -> list[tuple[int, int]]:
     """Ranges of heads whose scores between n tokens fit one block."""
     size = max(1, BLOCK_BYTES // max(1, 4 * n * n))
     return [(first, min(first + size, heads)) for first in range(0, heads, size)]
 
 
-def _as_slice(heads: tuple[int, ...]) -> list[int] | slice:
+def as_slice(heads: tuple[int, ...]) -> list[int] | slice:
     """A slice where the numbers follow one another, for a view in place of a copy."""
     if heads == tuple(range(heads[0], heads[0] + len(heads))):
         return slice(heads[0], heads[0] + len(heads))

@@ -1,17 +1,13 @@
 """What a layer's self-attention computes with, call by call, seen by forward hooks.
 
 A `Watch` holds the hooks: none changes what the model computes, and on leaving each is gone. It sees only the
-thread that entered it, because a page answers several people with one model. The traps: one ALBERT module is
-many layers, told apart by the order of calls; DeBERTa with shared projections calls query and key a second
-time, for positions; and torch reads its lists of hooks without a lock, so a hook may be called once more
-while another thread removes it, then without keyword arguments.
+thread that entered it. The traps: one ALBERT module is many layers, told apart by the order of calls; and
+DeBERTa with shared projections calls query and key a second time, for positions.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -20,9 +16,7 @@ import torch
 from torch import nn
 
 from probes.encoders import Parts
-
-# torch numbers hooks without a lock: two threads could get one number, and one hook take another's place.
-_REGISTERING = threading.Lock()
+from probes.hooks import Hook, register
 
 
 @dataclass(slots=True)
@@ -34,7 +28,8 @@ class Call:
         hidden: the hidden states it is given [B, T, D].
         mask: as the layer was given it; see `visible`.
         query: what the query projection gave [B, T, H * d].
-        key: likewise. With DeBERTa v1 both are of the one projection [B, T, 3 * H * d].
+        key: likewise.
+        value: likewise. With DeBERTa v1 all three are of the one projection [B, T, 3 * H * d].
         pos_key: embeddings of relative positions, projected as keys [..., rows, H * d]; None without them.
         pos_query: likewise as queries.
         probabilities: [B, H, T, T] before dropout, where the implementation shows them.
@@ -45,6 +40,7 @@ class Call:
     mask: torch.Tensor | None
     query: torch.Tensor | None = None
     key: torch.Tensor | None = None
+    value: torch.Tensor | None = None
     pos_key: torch.Tensor | None = None
     pos_query: torch.Tensor | None = None
     probabilities: torch.Tensor | None = None
@@ -69,7 +65,15 @@ class Watch:
     A forward is one of the model or of its base model; layers that are called alone are not seen.
     """
 
-    def __init__(self, parts: Parts, layers: Sequence[int], watcher: Watcher, *, states: bool = True) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        layers: Sequence[int],
+        watcher: Watcher,
+        *,
+        states: bool = True,
+        values: bool = False,
+    ) -> None:
         """Choose what to watch.
 
         Args:
@@ -78,9 +82,11 @@ class Watch:
             watcher: is told of each of their calls.
             states: whether calls are to have queries, keys and positions, which take memory until the call
                 is over.
+            values: whether calls are to have values.
         """
         self._parts = parts
         self._states = states
+        self._values = values
         self._watcher = watcher
         self._numbers = {
             (layer.attention, layer.call): number
@@ -89,54 +95,40 @@ class Watch:
         }
         self._counts: dict[nn.Module, int] | None = None  # calls in this forward; None between forwards
         self._call: Call | None = None
-        self._thread = 0
-        self._handles = ExitStack()
+        self._remove: Callable[[], None] | None = None
 
     def __enter__(self) -> Self:
-        self._thread = threading.get_ident()
-        with ExitStack() as handles, _REGISTERING:
-            self._register(handles)
-            self._handles = handles.pop_all()
+        self._remove = register(*self._hooks())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with _REGISTERING:
-            self._handles.close()
-        self._counts = self._call = None
+        if self._remove is not None:
+            self._remove()
+        self._remove = self._counts = self._call = None
 
-    def _register(self, handles: ExitStack) -> None:
-        def before(module: nn.Module, act: Callable[..., None]) -> None:
-            hook = module.register_forward_pre_hook(self._mine(act), with_kwargs=True)
-            handles.callback(hook.remove)
-
-        def after(module: nn.Module, act: Callable[..., None]) -> None:
-            handles.callback(module.register_forward_hook(self._mine(act)).remove)
-
+    def _hooks(self) -> tuple[list[tuple[nn.Module, Hook]], list[tuple[nn.Module, Hook]]]:
+        """What to call before and after which modules."""
         row = self._parts.architecture
-        before(self._parts.base, self._begin)
-        after(self._parts.base, self._end)
+        before: list[tuple[nn.Module, Hook]] = [(self._parts.base, self._begin)]
+        after: list[tuple[nn.Module, Hook]] = [(self._parts.base, self._end)]
         for module in {module: None for module, _ in self._numbers}:
             layer = next(layer for layer in self._parts.layers if layer.attention is module)
-            before(module, self._enter_call)
-            after(module, self._leave_call)
+            before.append((module, self._enter_call))
+            after.append((module, self._leave_call))
             if row.probabilities is not None:
-                before(module.get_submodule(row.probabilities), self._see_probabilities)
+                before.append((module.get_submodule(row.probabilities), self._see_probabilities))
+            if self._values:
+                after.append((layer.value, self._see("value")))
             if not self._states:
                 continue
-            after(layer.query, self._see("query", again="pos_query"))
-            after(layer.key, self._see("key", again="pos_key"))
+            after.append((layer.query, self._see("query", again="pos_query")))
+            after.append((layer.key, self._see("key", again="pos_key")))
             for path, name in zip(row.positions, ("pos_key", "pos_query"), strict=False):
                 if isinstance(projection := getattr(module, path, None), nn.Module):
-                    after(projection, self._see(name))
-
-    def _mine(self, act: Callable[..., None]) -> Callable[..., None]:
-        def hook(module: nn.Module, *arguments: Any) -> None:
-            if threading.get_ident() == self._thread:
-                act(module, *arguments)
-
-        return hook
+                    after.append((projection, self._see_positions(name)))
+        return before, after
 
     def _begin(self, module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         self._counts, self._call = {}, None
@@ -172,6 +164,15 @@ class Watch:
                 setattr(call, again, output)
             else:
                 setattr(call, name, output)
+
+        return act
+
+    def _see_positions(self, name: str) -> Callable[..., None]:
+        """A hook that keeps a copy: DeBERTa v1 divides its position queries in place once it has them."""
+
+        def act(module: nn.Module, arguments: tuple[Any, ...], output: torch.Tensor) -> None:
+            if self._call is not None:
+                setattr(self._call, name, output.detach().clone())
 
         return act
 

@@ -54,20 +54,33 @@ class Layer:
 
     def states(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Query, key and value [B, H, T, d] each, biases included, of hidden states [B, T, D]."""
-        if not self.is_fused:
-            query, key, value = (
-                self.by_head(project(hidden)) for project in (self.query, self.key, self.value)
-            )
-            return query, key, value
-        together = self.query(hidden).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        query, key, value = together.chunk(3, dim=-1)
-        query_bias, value_bias = (
-            self.attention.get_parameter(name).view(self.heads, 1, -1) for name in ("q_bias", "v_bias")
-        )
-        return query + query_bias, key, value + value_bias
+        query = self.query(hidden)
+        key, value = (query, query) if self.is_fused else (self.key(hidden), self.value(hidden))
+        return self.queries(query), self.keys(key), self.values(value)
+
+    def queries(self, projected: torch.Tensor) -> torch.Tensor:
+        """Query [B, H, T, d], bias included, of what the module `query` gave [B, T, H * d or 3 * H * d]."""
+        query = self._third(projected, 0)
+        return query + self._bias("q_bias") if self.is_fused else query
+
+    def keys(self, projected: torch.Tensor) -> torch.Tensor:
+        """Key likewise, of what the module `key` gave."""
+        return self._third(projected, 1)
+
+    def values(self, projected: torch.Tensor) -> torch.Tensor:
+        """Value likewise, of what the module `value` gave."""
+        value = self._third(projected, 2)
+        return value + self._bias("v_bias") if self.is_fused else value
+
+    def _third(self, projected: torch.Tensor, place: int) -> torch.Tensor:
+        by_head = self.by_head(projected)
+        return by_head.chunk(3, dim=-1)[place] if self.is_fused else by_head
+
+    def _bias(self, name: str) -> torch.Tensor:
+        return self.attention.get_parameter(name).view(self.heads, 1, -1)
 
     def by_head(self, states: torch.Tensor) -> torch.Tensor:
-        """View [B, H, T, d] of [B, T, H * d]."""
+        """View [B, H, T, d] of [B, T, H * d]; of three projections in one, [B, H, T, 3 * d]."""
         view: torch.Tensor = states.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         return view
 
@@ -89,6 +102,9 @@ class Architecture:
             its projections has neither and calls those of key and query a second time [attention].
         multiplied_mask: whether a mask is true (or 1) for keys to be seen, of whatever type. Otherwise only a
             boolean mask is, and a mask of numbers is added to the scores.
+        adds_input: whether what the self-attention returns has its input added already.
+        convolution: path of a module that some models call after their first block, with the hidden states
+            that entered the block, those that left it, and the mask [base model].
     """
 
     name: str
@@ -99,6 +115,8 @@ class Architecture:
     probabilities: str | None = None
     positions: tuple[str, ...] = ()
     multiplied_mask: bool = False
+    adds_input: bool = False
+    convolution: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +129,7 @@ class Parts:
         layers: L layers, in the order of computation.
         heads: H, of every layer.
         head_size: d.
+        convolution: see `Architecture`; None where this model has none.
     """
 
     architecture: Architecture
@@ -118,6 +137,7 @@ class Parts:
     layers: tuple[Layer, ...]
     heads: int
     head_size: int
+    convolution: nn.Module | None
 
 
 def _blocks_at(path: str) -> Callable[[nn.Module], list[nn.Module]]:
@@ -157,6 +177,7 @@ ARCHITECTURES = {
         projections=("in_proj", "in_proj", "in_proj"),
         output="attention.output.dense",
         probabilities="dropout",
+        positions=("pos_proj", "pos_q_proj"),
         multiplied_mask=True,
     ),
     "deberta-v2": Architecture(
@@ -168,6 +189,7 @@ ARCHITECTURES = {
         probabilities="dropout",
         positions=("pos_key_proj", "pos_query_proj"),
         multiplied_mask=True,
+        convolution="encoder.conv",
     ),
     "bert": _like_bert("BERT"),
     "roberta": _like_bert("RoBERTa"),
@@ -185,6 +207,7 @@ ARCHITECTURES = {
         attention="attention",
         projections=("query", "key", "value"),
         output="attention.dense",
+        adds_input=True,
     ),
     "mpnet": Architecture(
         "MPNet",
@@ -218,7 +241,9 @@ def describe(model: nn.Module) -> Parts:
         attention = block.get_submodule(architecture.attention)
         layers.append(_layer(block, attention, architecture, calls.get(attention, 0), config))
         calls[attention] = layers[-1].call + 1
-    return Parts(architecture, base, tuple(layers), layers[0].heads, layers[0].head_size)
+    modules: dict[str | None, nn.Module] = dict(base.named_modules())
+    convolution = modules.get(architecture.convolution)
+    return Parts(architecture, base, tuple(layers), layers[0].heads, layers[0].head_size, convolution)
 
 
 def _why_not(config: Any) -> str | None:

@@ -22,7 +22,8 @@ def join(windows: Sequence[Attention], *, first: int) -> Attention:
     """Attention over the question and all of the context that the windows cover, each token once.
 
     [CLS], the question and both separators are taken from the window `first` too. The number of cells grows
-    with the square of the context: select layers and heads before joining.
+    with the square of the context: select layers and heads before joining. Norms belong to windows and are
+    left behind: weight with them before joining.
 
     Args:
         windows: of one question, with the same layers and heads, in the order of the text; they need not be

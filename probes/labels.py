@@ -28,6 +28,7 @@ def attention_of(
     answer: Answer,
     layers: Sequence[int],
     heads: Sequence[int],
+    norms: torch.Tensor | None = None,
 ) -> Attention:
     """The attention in one window.
 
@@ -39,6 +40,7 @@ def attention_of(
         answer: to the question; its characters are the region of the answer.
         layers: numbers of the layers [L].
         heads: numbers of the heads [H].
+        norms: as captured [L, H, T].
     """
     question, context = texts
     regions = _regions(window, tokenizer, answer)
@@ -65,6 +67,7 @@ def attention_of(
         question=question,
         context=context,
         answer=(answer.start, answer.end),
+        norms=None if norms is None else norms.numpy(),
     )
 
 

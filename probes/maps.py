@@ -23,6 +23,7 @@ Bool = NDArray[np.bool_]
 REGIONS = ("[CLS]", "question", "[SEP]", "context", "answer")
 CLS, QUESTION, SEP, CONTEXT, ANSWER = range(len(REGIONS))
 UNITS = ("token", "word", "sentence", "region")
+ALL_HEADS = -1  # in place of a head's number
 
 # Maps of a long context fill any memory; what is refused says how to ask for less.
 MOST_BYTES = 4 << 30
@@ -34,10 +35,10 @@ class View:
 
     Attributes:
         unit: one of UNITS.
-        probabilities: row: who attends; column: who is attended to [L, H, N, N]. Rows sum to 1; the row of a
-            region without tokens is NaN.
+        probabilities: row: who attends; column: who is attended to [L, H, N, N]. Rows sum to 1 where those of
+            the tokens do; the row of a region without tokens is NaN.
         layers: the number of each layer in the model [L].
-        heads: the number of each head [H].
+        heads: the number of each head, ALL_HEADS for all in one [H].
         labels: what is written beside a row or column [N].
         chars: first character and end in the question or the context, -1 for special tokens [N, 2].
         regions: the position in REGIONS; of a group with a token of the answer, the answer [N].
@@ -76,9 +77,10 @@ class Attention:
 
     Attributes:
         probabilities: float16 or float32 [L, H, T, T]; row: the token that attends; column: the one attended
-            to; rows sum to 1 (in float16 to 1e-3).
+            to; rows sum to 1 (in float16 to 1e-3). Or what was made of them (`probes.norms.norm_weighted`,
+            `probes.summaries`), which says what its rows sum to.
         layers: the number of each layer in the model [L].
-        heads: the number of each head [H].
+        heads: the number of each head, ALL_HEADS for all in one [H].
         tokens: as the tokenizer writes them [T].
         chars: first character and end of each token, trimmed of blanks, in the question for tokens of the
             question and in the context for the rest; -1 for special tokens [T, 2].
@@ -92,6 +94,8 @@ class Attention:
         question: the whole question.
         context: the whole context.
         answer: first character and end of the answer in the context; (0, 0) if there is none.
+        norms: how long each token's value is, see `probes.norms.value_norms` [L, H, T]. None where it was not
+            captured, or does not apply: a token has one in each window it is in, and so none once joined.
     """
 
     probabilities: NDArray[np.float16] | Float
@@ -108,6 +112,7 @@ class Attention:
     question: str
     context: str
     answer: tuple[int, int]
+    norms: Float | None = None
 
     def select(self, *, layers: Sequence[int] | None = None, heads: Sequence[int] | None = None) -> Attention:
         """The same for some layers and heads, by their numbers in the model.
@@ -121,6 +126,7 @@ class Attention:
             probabilities=self.probabilities[np.ix_(rows, columns)],
             layers=tuple(self.layers[row] for row in rows),
             heads=tuple(self.heads[column] for column in columns),
+            norms=None if self.norms is None else self.norms[np.ix_(rows, columns)],
         )
 
     def by(self, unit: str) -> View:
@@ -131,7 +137,7 @@ class Attention:
         """
         groups = self._groups(unit)
         count = len(REGIONS) if unit == "region" else int(groups[-1]) + 1
-        chars = _spans(self.chars, groups, count)
+        chars = spans_of(self.chars, groups, count)
         known = {"token": self.tokens, "region": REGIONS}
         return View(
             unit=unit,
@@ -191,6 +197,14 @@ def groups_of(regions: Int, chars: Int, *, question: str, context: str, cut: Cal
     return np.cumsum(begins, dtype=np.int32) - 1
 
 
+def row_shares(maps: Float) -> Float:
+    """Each row divided by its sum [..., T, T]; a row of zeros stays one."""
+    sums = maps.sum(-1, keepdims=True)
+    sums[sums == 0] = 1
+    shares: Float = maps / sums
+    return shares
+
+
 def check_bytes(needed: int, what: str) -> None:
     """Refuse maps that would take more than a few gigabytes.
 
@@ -224,7 +238,7 @@ def _any(seen: Bool, groups: Int, count: int) -> Bool:
     return together
 
 
-def _spans(chars: Int, groups: Int, count: int) -> Int:
+def spans_of(chars: Int, groups: Int, count: int) -> Int:
     """First character and end of what the tokens of each group cover; (-1, -1) for nothing [count, 2]."""
     covers = chars[:, 1] > chars[:, 0]
     spans = np.full((count, 2), -1, dtype=np.int32)

@@ -1,15 +1,16 @@
 """Attention scores and probabilities from the queries and keys of one call, a few heads at a time.
 
-A score is q·k / sqrt(d). DeBERTa v2 and v3 have three terms, content-to-content q·k, content-to-position
-q·P(i-j) and position-to-content k·R(i-j) (He et al. 2021, https://arxiv.org/abs/2006.03654, equation 4), all
-divided by sqrt(d * terms). P and R are what the model's own projections gave in this call. The trap: the
-library projects every relative embedding, our fast attention only the rows that the distances need, so the
-first row of a projection depends on who computed it.
+A score is q·k / sqrt(d). DeBERTa has three terms, content-to-content q·k, content-to-position q·P(i-j) and
+position-to-content k·R(i-j) (He et al. 2021, https://arxiv.org/abs/2006.03654, equation 4), all divided by
+sqrt(d * terms). P and R are what the model's own projections gave in this call. The trap: which rows of the
+relative embeddings are projected depends on who does it. The library projects all of them in v2 and v3, and
+in v1 as many as this length can need; our fast attention those that the distances do need.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,15 +50,14 @@ class Scorer:
 
     @staticmethod
     def of(call: Call, parts: Parts) -> Scorer:
-        """The scorer of a call; not for DeBERTa v1 and MPNet, which always show their probabilities."""
+        """The scorer of a call; not for MPNet, which always shows its probabilities. Without gradients."""
         layer = parts.layers[call.layer]
         assert call.query is not None
         assert call.key is not None
-        query, key = (layer.by_head(_wide(states)) for states in (call.query, call.key))
+        query, key = layer.queries(_wide(call.query)), layer.keys(_wide(call.key))
         kinds = getattr(layer.attention, "pos_att_type", ())
         pos_key = _positions(layer, call.pos_key) if "c2p" in kinds else None
         pos_query = _positions(layer, call.pos_query) if "p2c" in kinds else None
-        terms = 1 + (pos_key is not None) + (pos_query is not None)
         projected = pos_query if pos_key is None else pos_key
         mask = call.mask
         if mask is None or parts.architecture.multiplied_mask or not mask.is_floating_point():
@@ -65,7 +65,7 @@ class Scorer:
         return Scorer(
             query=query,
             key=key,
-            scale=1 / math.sqrt(layer.head_size * terms),
+            scale=1 / math.sqrt(layer.head_size * _divisor(layer, kinds)),
             pos_key=pos_key,
             pos_query=pos_query,
             rows=None if projected is None else _rows(layer.attention, query.shape[2], projected),
@@ -113,16 +113,31 @@ class Scorer:
 
     def probabilities(self, example: int, heads: list[int] | slice, tokens: int) -> torch.Tensor:
         """Attention probabilities [h, n, n] before dropout; hidden keys have exactly 0."""
-        return F.softmax(self._masked(self.scores(example, heads, tokens), example), dim=-1)
+        return self.softmax(self.scores(example, heads, tokens), example)
 
-    def _masked(self, scores: torch.Tensor, example: int) -> torch.Tensor:
+    def softmax(self, scores: torch.Tensor, example: int) -> torch.Tensor:
+        """Probabilities [h, n, n] of scores between the first n tokens of an example; the scores are lost."""
+        mask = self.mask_of(example, scores.shape[-1])
+        if mask is not None and mask.dtype != torch.bool:
+            scores.add_(mask)
+        elif mask is not None and not mask.all():
+            scores.masked_fill_(~mask, torch.finfo(scores.dtype).min)
+        return F.softmax(scores, dim=-1)
+
+    def mask_of(self, example: int, tokens: int) -> torch.Tensor | None:
+        """The mask between the first n tokens of an example [1, n or 1, n]; None: all keys are seen."""
         if self.mask is None:
-            return scores
-        n = scores.shape[-1]
-        mask = self.mask[example if len(self.mask) > 1 else 0, :, :n, :n]
-        if mask.dtype != torch.bool:
-            return scores.add_(mask)
-        return scores if mask.all() else scores.masked_fill_(~mask, torch.finfo(scores.dtype).min)
+            return None
+        return self.mask[example if len(self.mask) > 1 else 0, :, :tokens, :tokens]
+
+
+def _divisor(layer: Layer, kinds: Sequence[str]) -> int:
+    """The number of terms that the library divides by.
+
+    It goes by the names in the configuration alone, whether or not there are relative positions; DeBERTa v1
+    counts them all, "p2p" too, which adds nothing to the scores, v2 and v3 the two that do.
+    """
+    return 1 + (len(kinds) if layer.is_fused else ("c2p" in kinds) + ("p2c" in kinds))
 
 
 def _wide(states: torch.Tensor) -> torch.Tensor:
@@ -151,10 +166,11 @@ def _positions(layer: Layer, projected: torch.Tensor | None) -> torch.Tensor | N
 
 def _rows(attention: Any, T: int, projected: torch.Tensor) -> torch.Tensor:
     """The rows of projections [H, R, d] for each distance T-1 … -(T-1) [2T - 1]."""
-    first, _, rows = rows_by_distance(
-        T, attention.pos_ebd_size, attention.position_buckets, attention.max_relative_positions
-    )
-    if projected.shape[1] == 2 * attention.pos_ebd_size:
+    farthest = attention.max_relative_positions
+    span = getattr(attention, "pos_ebd_size", min(T, farthest))  # DeBERTa v1 has neither this
+    buckets = getattr(attention, "position_buckets", -1)  # nor this
+    first, _, rows = rows_by_distance(T, span, buckets, farthest)
+    if projected.shape[1] == 2 * span:
         rows = rows + first
     assert projected.shape[1] > int(rows[0])
     return rows.to(projected.device)

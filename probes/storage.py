@@ -30,6 +30,7 @@ TYPES: Types = {
     "context": (str,),
 }
 INTEGERS = ("words", "sentences", "regions", "windows")
+OPTIONAL = ("seen", "norms")
 
 
 def save_attention(attention: Attention, path: Path) -> None:
@@ -39,8 +40,7 @@ def save_attention(attention: Attention, path: Path) -> None:
         UserError: the disk is full, or the folder cannot be written.
     """
     arrays = {name: getattr(attention, name) for name in ("probabilities", "chars", *INTEGERS)}
-    if attention.seen is not None:
-        arrays["seen"] = attention.seen
+    arrays |= {name: array for name in OPTIONAL if (array := getattr(attention, name)) is not None}
     described = {"version": VERSION} | {name: getattr(attention, name) for name in TYPES}
     with replacing(path) as temporary:
         save_file(
@@ -70,6 +70,7 @@ def load_attention(path: Path) -> Attention:
         probabilities=arrays["probabilities"],
         chars=arrays["chars"],
         seen=arrays.get("seen"),
+        norms=arrays.get("norms"),
         layers=tuple(described["layers"]),
         heads=tuple(described["heads"]),
         tokens=tuple(described["tokens"]),
@@ -99,6 +100,8 @@ def _wrong(described: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> str | 
     types = {"probabilities": "f"} | dict.fromkeys(("chars", *INTEGERS), "i")
     if "seen" in arrays:
         shapes["seen"], types["seen"] = (T, T), "b"
+    if "norms" in arrays:
+        shapes["norms"], types["norms"] = (L, H, T), "f"
     for name, shape in shapes.items():
         if name not in arrays or arrays[name].shape != shape or arrays[name].dtype.kind != types[name]:
             return f"{name} is missing or not of shape {shape}"

@@ -62,6 +62,27 @@ def test_named_windows_layers_and_heads(reader):
     assert int(every.window().windows[0]) == every.answer.window
 
 
+def test_an_answer_that_is_known_is_not_asked_for_again(reader, monkeypatch):
+    every, seen = attend(reader, QUESTION, CONTEXT, dtype=torch.float32), []
+    monkeypatch.delattr(Reader, "read")
+    for windows, count in ((None, len(every.windows)), ([2, 1], 2)):
+        again = attend(
+            reader,
+            QUESTION,
+            CONTEXT,
+            windows=windows,
+            dtype=torch.float32,
+            answer=every.answer,
+            progress=lambda *at: seen.append(at),
+        )
+        assert again.answer == every.answer
+        assert seen[-1] == (count, count)
+        for one in again.windows:
+            other = every.window(int(one.windows[0]))
+            assert one.answer == other.answer
+            np.testing.assert_allclose(one.probabilities, other.probabilities, rtol=0, atol=1e-6)
+
+
 def test_padded_reading_and_progress(reader):
     padded = Reader(
         reader.encoder,

@@ -51,21 +51,23 @@ def test_a_call_has_the_states_of_its_layer(architecture, encoder_of, inputs_of)
         with torch.inference_mode():
             assert torch.equal(call.query, layer.query(call.hidden))
             assert torch.equal(call.key, layer.key(call.hidden))
-        has_positions = architecture in ("deberta-v2", "deberta-v3")
+        has_positions = architecture in ("deberta", "deberta-v2", "deberta-v3")
         assert (call.pos_key is not None) == (call.pos_query is not None) == has_positions
 
 
-@pytest.mark.parametrize("attention", ["fast", "eager"])
-@pytest.mark.parametrize("architecture", ["deberta-v2", "deberta-v3"])
+@pytest.mark.parametrize(
+    ("architecture", "attention"),
+    [("deberta", "eager"), *((v, a) for v in ("deberta-v2", "deberta-v3") for a in ("fast", "eager"))],
+)
 def test_positions_are_the_projected_relative_embeddings(architecture, attention, encoder_of, inputs_of):
     model, inputs = encoder_of(architecture, attention).model, inputs_of(architecture)
     (call,) = watched(model, [0], inputs).calls
     with torch.inference_mode():
         embeddings = model.base_model.encoder.get_rel_embedding()
         module = describe(model).layers[0].attention
-        shared = architecture == "deberta-v3"
-        as_key = (module.key_proj if shared else module.pos_key_proj)(embeddings)
-        as_query = (module.query_proj if shared else module.pos_query_proj)(embeddings)
+        names = {"deberta": ("pos_proj", "pos_q_proj"), "deberta-v2": ("pos_key_proj", "pos_query_proj")}
+        names["deberta-v3"] = ("key_proj", "query_proj")
+        as_key, as_query = (module.get_submodule(name)(embeddings) for name in names[architecture])
     for seen, whole in ((call.pos_key, as_key), (call.pos_query, as_query)):
         rows = seen.reshape(-1, seen.shape[-1])
         assert any(
@@ -74,10 +76,23 @@ def test_positions_are_the_projected_relative_embeddings(architecture, attention
         )
 
 
+@pytest.mark.parametrize("states", [True, False])
+@pytest.mark.parametrize("architecture", tiny_models.ARCHITECTURES)
+def test_values_are_those_of_the_layer(architecture, states, encoder_of, inputs_of):
+    model, inputs = encoder_of(architecture).model, inputs_of(architecture)
+    calls = watched(model, [0, 1], inputs, states=states, values=True).calls
+    assert len(calls) == 2
+    for call in calls:
+        layer = describe(model).layers[call.layer]
+        with torch.inference_mode():
+            assert torch.equal(layer.values(call.value), layer.states(call.hidden)[2])
+        assert (call.query is not None) == states
+
+
 def test_without_states_only_what_is_shown(encoder_of, inputs_of):
     model, inputs = encoder_of("deberta-v3", "eager").model, inputs_of("deberta-v3")
     (call,) = watched(model, [0], inputs, states=False).calls
-    assert (call.query, call.key, call.pos_key, call.pos_query) == (None,) * 4
+    assert (call.query, call.key, call.value, call.pos_key, call.pos_query) == (None,) * 5
     assert call.probabilities.shape[:2] == (len(inputs["input_ids"]), 2)
 
 

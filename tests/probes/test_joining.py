@@ -94,6 +94,7 @@ def test_one_window_joined_is_itself(attended):
     window = attended.windows[3]
     joined = join([window], first=3)
     assert joined.seen is None
+    assert joined.norms is None
     for name in ("probabilities", "chars", "words", "sentences", "regions", "windows"):
         np.testing.assert_array_equal(getattr(joined, name), getattr(window, name))
     assert (joined.tokens, joined.before) == (window.tokens, window.before)

@@ -4,38 +4,15 @@ import math
 
 import pytest
 import torch
-from transformers import DebertaV2Config, DebertaV2ForQuestionAnswering
 
+import debertas
+from debertas import D_HEAD, H
 from probes.calls import Watch
 from probes.encoders import describe
 from probes.scores import Scorer
 from qa.disentangled import install_fast_attention
 
-T, H, D_HEAD = 23, 3, 4
-
-
-def model_with(**options):
-    torch.manual_seed(0)
-    config = DebertaV2Config(
-        **{
-            "vocab_size": 40,
-            "hidden_size": H * D_HEAD,
-            "num_hidden_layers": 1,
-            "num_attention_heads": H,
-            "intermediate_size": 8,
-            "max_position_embeddings": 64,
-            "relative_attention": True,
-            "pos_att_type": ["c2p", "p2c"],
-            "position_buckets": 8,
-            "share_att_key": True,
-            "norm_rel_ebd": "layer_norm",
-            "position_biased_input": False,
-            "type_vocab_size": 0,
-            "initializer_range": 0.4,
-            **options,
-        }
-    )
-    return DebertaV2ForQuestionAnswering(config).eval()
+T = 23
 
 
 def bucket(distance, buckets, farthest):
@@ -70,63 +47,114 @@ def seen_in(model, ids):
     return seen
 
 
-@pytest.mark.parametrize("attention", ["fast", "eager"])
+def row_in_v1(distance, attention):
+    farthest = attention.max_relative_positions
+    return min(max(distance + farthest, 0), 2 * farthest - 1)
+
+
+def row_in_v2(distance, attention):
+    far = bucket(distance, attention.position_buckets, attention.max_relative_positions)
+    return min(max(far + attention.pos_ebd_size, 0), 2 * attention.pos_ebd_size - 1)
+
+
+def check_terms(model, *, projections, row_of, divisor):
+    """All terms of two heads of the second of two examples, in a plain loop over pairs of tokens."""
+    seen = seen_in(model, torch.randint(5, 200, (2, T), generator=torch.Generator().manual_seed(1)))
+    attention = seen.parts.layers[0].attention
+    query, key, _ = seen.parts.layers[0].states(seen.hidden)
+    embeddings = model.base_model.encoder.get_rel_embedding()
+    as_key, as_query = (
+        None if name is None else attention.get_submodule(name)(embeddings).view(-1, H, D_HEAD)
+        for name in projections
+    )
+    terms = seen.scorer.terms(1, slice(1, 3), T - 2)
+    assert [term is not None for term in terms] == [True, as_key is not None, as_query is not None]
+    for place, head in enumerate((1, 2)):
+        for i in range(T - 2):
+            for j in range(T - 2):
+                q, k = query[1, head, i], key[1, head, j]
+                expected = [
+                    q @ k,
+                    None if as_key is None else q @ as_key[row_of(i - j, attention), head],
+                    None if as_query is None else k @ as_query[row_of(i - j, attention), head],
+                ]
+                for term, value in zip(terms, expected, strict=True):
+                    if term is not None:
+                        assert abs(term[place, i, j] - value / math.sqrt(D_HEAD * divisor)) < 1e-5
+    total = sum(term for term in terms if term is not None)
+    torch.testing.assert_close(seen.scorer.scores(1, [1, 2], T - 2), total, rtol=0, atol=1e-5)
+
+
+KINDS = [
+    {},
+    {"share_att_key": False},
+    {"position_buckets": -1},
+    {"position_buckets": -1, "max_relative_positions": 6, "share_att_key": False},
+    {"pos_att_type": ["c2p"]},
+    {"pos_att_type": ["p2c"], "share_att_key": False},
+    {"pos_att_type": ["p2p", "c2p"]},
+    {"pos_att_type": []},
+]
+
+
+@pytest.mark.parametrize(
+    ("options", "attention"),
+    [
+        *((options, attention) for options in KINDS for attention in ("fast", "eager")),
+        ({"relative_attention": False}, "eager"),
+    ],
+    ids=str,
+)
+@torch.inference_mode()
+def test_terms_against_a_loop_over_all_pairs(options, attention):
+    model = debertas.v2(**options)
+    kinds, relative = set(model.config.pos_att_type), model.config.relative_attention
+    if attention == "fast":
+        install_fast_attention(model)
+    before = "" if model.config.share_att_key else "pos_"
+    names = (f"{before}key_proj", f"{before}query_proj")
+    check_terms(
+        model,
+        projections=[
+            name if relative and kind in kinds else None
+            for kind, name in zip(("c2p", "p2c"), names, strict=True)
+        ],
+        row_of=row_in_v2,
+        divisor=1 + len(kinds & {"c2p", "p2c"}),
+    )
+
+
 @pytest.mark.parametrize(
     "options",
     [
         {},
-        {"share_att_key": False},
-        {"position_buckets": -1},
-        {"position_buckets": -1, "max_relative_positions": 6, "share_att_key": False},
+        {"max_relative_positions": 6},
         {"pos_att_type": ["c2p"]},
-        {"pos_att_type": ["p2c"], "share_att_key": False},
-        {"pos_att_type": []},
+        {"pos_att_type": ["p2c"]},
+        {"pos_att_type": ["p2c", "p2p", "c2p"]},
+        {"relative_attention": False},
     ],
-    ids=lambda options: "-".join(map(str, options.values())) or "v3",
+    ids=str,
 )
 @torch.inference_mode()
-def test_terms_against_a_loop_over_all_pairs(options, attention):
-    model = model_with(**options)
-    if attention == "fast":
-        install_fast_attention(model)
-    seen = seen_in(model, torch.randint(5, 40, (2, T), generator=torch.Generator().manual_seed(1)))
-    attention = seen.parts.layers[0].attention
-    query, key, _ = seen.parts.layers[0].states(seen.hidden)
-    kinds, shared = model.config.pos_att_type, model.config.share_att_key
-    embeddings = model.base_model.encoder.get_rel_embedding()
-    span = len(embeddings) // 2
-    as_key = as_query = None
-    if "c2p" in kinds:
-        as_key = (attention.key_proj if shared else attention.pos_key_proj)(embeddings).view(-1, H, D_HEAD)
-    if "p2c" in kinds:
-        as_query = (attention.query_proj if shared else attention.pos_query_proj)(embeddings).view(
-            -1, H, D_HEAD
-        )
-    scale = math.sqrt(D_HEAD * (1 + len(kinds)))
-    terms = seen.scorer.terms(1, slice(1, 3), T - 2)
-    assert [term is not None for term in terms] == [True, "c2p" in kinds, "p2c" in kinds]
-    for place, head in enumerate((1, 2)):
-        for i in range(T - 2):
-            for j in range(T - 2):
-                far = bucket(i - j, model.config.position_buckets, attention.max_relative_positions)
-                row = min(max(far + span, 0), 2 * span - 1)
-                q, k = query[1, head, i], key[1, head, j]
-                expected = [
-                    q @ k,
-                    None if as_key is None else q @ as_key[row, head],
-                    None if as_query is None else k @ as_query[row, head],
-                ]
-                for term, value in zip(terms, expected, strict=True):
-                    if term is not None:
-                        assert abs(term[place, i, j] - value / scale) < 1e-5
-    total = sum(term for term in terms if term is not None)
-    torch.testing.assert_close(seen.scorer.scores(1, [1, 2], T - 2), total, rtol=0, atol=1e-5)
+def test_terms_of_v1_against_a_loop_over_all_pairs(options):
+    model = debertas.v1(**options)
+    kinds, relative = model.config.pos_att_type, model.config.relative_attention
+    check_terms(
+        model,
+        projections=[
+            name if relative and kind in kinds else None
+            for kind, name in (("c2p", "pos_proj"), ("p2c", "pos_q_proj"))
+        ],
+        row_of=row_in_v1,
+        divisor=1 + len(kinds),
+    )
 
 
 @pytest.mark.parametrize("heads", [slice(0, 3), [2, 0]])
 @torch.inference_mode()
 def test_rows_longer_than_a_tile(heads, monkeypatch):
-    model, ids = model_with(), torch.randint(5, 40, (1, 60))
+    model, ids = debertas.v2(), torch.randint(5, 200, (1, 60))
     (expected,) = model(ids, output_attentions=True).attentions
     install_fast_attention(model)
     seen = seen_in(model, ids)

@@ -32,6 +32,7 @@ def assert_same(one, other):
 
 def test_a_window_and_all_joined_come_back(attended, tmp_path):
     for one in (attended.windows[1], attended.joined(), attended.windows[0].select(layers=[1], heads=[0])):
+        assert (one.norms is None) == (one.seen is not None)
         save_attention(one, tmp_path / "one.safetensors")
         assert_same(one, load_attention(tmp_path / "one.safetensors"))
     assert [path.name for path in tmp_path.iterdir()] == ["one.safetensors"]
@@ -115,6 +116,10 @@ def test_files_that_are_none_of_ours(saved, tmp_path):
         (
             lambda described, arrays: arrays.update(seen=np.ones(3, dtype=bool)),
             "seen is missing or not of shape",
+        ),
+        (
+            lambda described, arrays: arrays.update(norms=arrays["norms"][:1]),
+            "norms is missing or not of shape",
         ),
         (
             lambda described, arrays: arrays.update(probabilities=arrays["probabilities"].astype(np.int8)),
