@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import attention, decode, training
+from benchmarks import attention, capture, decode, knockout, training
 from benchmarks.comparison import Case, Options, Result, compare
 from benchmarks.memory import peak_mb
 from benchmarks.report import check_readme, json_line, table, write_readme
@@ -27,6 +27,8 @@ COMPARISONS: dict[str, Callable[[Options], list[Case]]] = {
     "attention": attention.cases,
     "training": training.cases,
     "decode": decode.cases,
+    "capture": capture.cases,
+    "knockout": knockout.cases,
 }
 README = Path(__file__).resolve().parent.parent / "README.md"
 
