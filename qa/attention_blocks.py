@@ -55,13 +55,31 @@ class Scratch:
 
     def __init__(self) -> None:
         self._buffers: dict[tuple[str, torch.dtype], torch.Tensor] = {}
+        self._views: dict[tuple[str, torch.dtype, tuple[int, ...]], torch.Tensor] = {}
 
     def take(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """Uninitialised, of this shape; taken again under the same name, it is the same memory."""
-        count, buffer = math.prod(shape), self._buffers.get((name, dtype))
-        if buffer is None or len(buffer) < count:
-            buffer = self._buffers[name, dtype] = torch.empty(count, dtype=dtype)
-        return buffer[:count].view(shape)
+        view = self._views.get((name, dtype, shape))
+        if view is None:
+            count, buffer = math.prod(shape), self._buffers.get((name, dtype))
+            if buffer is None or len(buffer) < count:
+                buffer = self._buffers[name, dtype] = torch.empty(count, dtype=dtype)
+            view = self._views[name, dtype, shape] = buffer[:count].view(shape)
+        return view
+
+    def take_skewed(self, shape: tuple[int, int, int, int], dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+        """Products [h, G * R, n + R - 1] to be filled, and the skewed view [h, G, R, n] of them.
+
+        Args:
+            shape: of the view.
+            dtype: of both.
+        """
+        h, examples, rows, keys = shape
+        products = self.take("position", (h, examples * rows, keys + rows - 1), dtype)
+        at = ("skewed position", dtype, shape)
+        if at not in self._views:
+            self._views[at] = skewed(products.unflatten(1, (examples, rows)), keys)
+        return products, self._views[at]
 
     def like(self, name: str, other: torch.Tensor) -> torch.Tensor:
         """Uninitialised, of the shape and type of `other`."""
@@ -162,9 +180,7 @@ def _forward_share(
         probabilities = torch.softmax(scores, -1, out=torch.empty_like(scores) if fresh else scores)
         probabilities = dropout.sign(probabilities.to(out.dtype).flatten(0, 1), numbers)
         kept = dropout.kept(probabilities, scratch.like("kept", probabilities))
-        out[at] = scratch.product("context", kept, mine.value.flatten(0, 1)).unflatten(
-            0, mine.value.shape[:2]
-        )
+        _multiply_into(out[at], kept, mine.value, scratch)
         if save:
             saved.append(probabilities)
     value, T = states.value[share.heads], out.shape[2]
@@ -176,6 +192,17 @@ def _forward_share(
         if save:
             saved.append(probabilities)
     return saved
+
+
+def _multiply_into(
+    out: torch.Tensor, probabilities: torch.Tensor, value: torch.Tensor, scratch: Scratch
+) -> None:
+    """Context [h, G, n, d] of probabilities [h * G, n, n] and values [h, G, n, d]."""
+    if out.shape[1] == 1:
+        torch.bmm(probabilities, value[:, 0], out=out[:, 0])
+    else:
+        product = scratch.product("context", probabilities, value.flatten(0, 1))
+        out.copy_(product.unflatten(0, out.shape[:2]))
 
 
 def _tables_together(states: States) -> States:
@@ -225,8 +252,10 @@ def _scores(block: States, scratch: Scratch) -> torch.Tensor:
 
 def _by_position(rows: torch.Tensor, window: torch.Tensor, scratch: Scratch) -> torch.Tensor:
     """Scores [h, G, R, n] of rows [h, G, R, d] with a window [h, n + R - 1, d]."""
-    products = scratch.product("position", rows.flatten(1, 2), window.transpose(1, 2))
-    return skewed(products.unflatten(1, rows.shape[1:3]), window.shape[1] - rows.shape[2] + 1)
+    h, examples, count, _ = rows.shape
+    products, scores = scratch.take_skewed((h, examples, count, window.shape[1] - count + 1), rows.dtype)
+    torch.bmm(rows.flatten(1, 2), window.transpose(1, 2), out=products)
+    return scores
 
 
 def _backward(
@@ -315,6 +344,7 @@ def _add_position_gradients(
 def _spread(d_scores: torch.Tensor, scratch: Scratch) -> torch.Tensor:
     """The gradient [h, G * R, n + R - 1] of the products whose skewed view had the gradient [h, G, R, n]."""
     h, examples, rows, n = d_scores.shape
-    spread = scratch.take("position", (h, examples, rows, n + rows - 1), d_scores.dtype).zero_()
-    skewed(spread, n).copy_(d_scores)
-    return spread.flatten(1, 2)
+    spread, view = scratch.take_skewed((h, examples, rows, n), d_scores.dtype)
+    spread.zero_()
+    view.copy_(d_scores)
+    return spread
