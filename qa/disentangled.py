@@ -24,19 +24,25 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedConfig
 from transformers.modeling_outputs import BaseModelOutput
-from transformers.models.deberta_v2 import modeling_deberta_v2 as library
+from transformers.models.deberta import modeling_deberta as v1
+from transformers.models.deberta_v2 import modeling_deberta_v2 as v2
 
 from qa.attention_blocks import States, attend_in_blocks, skewed
 from qa.attention_plan import Plan, plan_attention
 from qa.errors import UserError
+from qa.float32 import Float32Attention
 
 _KEEP_HIDDEN_STATES: ContextVar[bool] = ContextVar("keep_hidden_states", default=True)
 
 
 def why_not_fast(config: PreTrainedConfig) -> str | None:
     """Why this configuration needs the library's own attention; None where the fast one applies."""
-    if config.model_type != "deberta-v2":
-        return f"the architecture is {config.model_type}, and only deberta-v2 (which v3 uses too) is covered"
+    if config.model_type not in ("deberta", "deberta-v2"):
+        return (
+            f"the architecture is {config.model_type}; deberta and deberta-v2 (which v3 uses too) are covered"
+        )
+    if getattr(config, "talking_head", False):
+        return "talking_head is on, which mixes the heads' scores"
     if not getattr(config, "relative_attention", False):
         return "relative_attention is off, so there are no position terms"
     unknown = set(config.pos_att_type or ()) - {"c2p", "p2c", "p2p"}
@@ -52,11 +58,13 @@ def install_fast_attention(model: nn.Module) -> None:
     the library's code. Installing twice changes nothing.
 
     Raises:
-        UserError: the model holds no DeBERTa-v2 encoder, or one whose configuration is not covered.
+        UserError: the model holds no DeBERTa encoder, or one whose configuration is not covered.
     """
     config = getattr(model, "config", None)
     reason = "it has no configuration" if config is None else why_not_fast(config)
-    if reason is None and not any(isinstance(part, library.DebertaV2Encoder) for part in model.modules()):
+    if reason is None and not any(
+        isinstance(part, v2.DebertaV2Encoder | v1.DebertaEncoder) for part in model.modules()
+    ):
         reason = "no DeBERTa encoder was found in it"
     if reason is not None:
         raise UserError(f"attention: fast does not apply to this model ({reason}); use auto or eager")
@@ -92,13 +100,28 @@ class _Batch:
     rows: int
     order: torch.Tensor
 
+    def rows_of(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """The relative embeddings in use [rows, D]."""
+        return embeddings.narrow(0, self.first, self.rows)
 
-def _describe(mask: torch.Tensor, attention: library.DisentangledSelfAttention) -> _Batch:
+    def falling(self, projected: torch.Tensor) -> torch.Tensor:
+        """Projections of `rows_of` as a table [2T - 1, D] by falling distance."""
+        return projected.index_select(0, self.order)
+
+    def rising(self, projected: torch.Tensor) -> torch.Tensor:
+        """The same by rising distance."""
+        return projected.index_select(0, self.order.flip(0))
+
+
+def _describe(
+    mask: torch.Tensor, attention: v1.DisentangledSelfAttention | v2.DisentangledSelfAttention
+) -> _Batch:
     mask = mask.bool()
     plan = plan_attention(mask, attention.num_attention_heads) if mask.device.type == "cpu" else None
-    first, rows, order = rows_by_distance(
-        mask.shape[1], attention.pos_ebd_size, attention.position_buckets, attention.max_relative_positions
-    )
+    farthest: int = attention.max_relative_positions
+    # Version 1 has neither of these two: every distance up to the farthest has its row.
+    span, buckets = getattr(attention, "pos_ebd_size", farthest), getattr(attention, "position_buckets", -1)
+    first, rows, order = rows_by_distance(mask.shape[1], span, buckets, farthest)
     return _Batch(mask, plan, first, rows, order.to(mask.device))
 
 
@@ -115,14 +138,17 @@ def rows_by_distance(T: int, span: int, buckets: int, farthest: int) -> tuple[in
     """
     distances = torch.arange(T - 1, -T, -1)
     if buckets > 0 and farthest > 0:
-        distances = library.make_log_bucket_position(distances, buckets, farthest).long()
+        distances = v2.make_log_bucket_position(distances, buckets, farthest).long()
     rows = torch.clamp(distances + span, 0, 2 * span - 1)
     first, last = int(rows[-1]), int(rows[0])
     return first, last - first + 1, rows - first
 
 
-class FastSelfAttention(library.DisentangledSelfAttention):
-    """Drop-in for the library's attention; only a `FastEncoder` reaches the fast path."""
+class FastSelfAttention(nn.Module):
+    """What the fast attentions of all versions share; only a `FastEncoder` reaches the fast path."""
+
+    num_attention_heads: int
+    dropout: nn.Dropout
 
     def forward(
         self,
@@ -141,37 +167,72 @@ class FastSelfAttention(library.DisentangledSelfAttention):
             )
             return result
         assert rel_embeddings is not None
-        query, key, value = (
-            project(hidden_states) for project in (self.query_proj, self.key_proj, self.value_proj)
-        )
-        pos_key, pos_query = self._position_tables(rel_embeddings, relative_pos)
-        terms = (pos_key is not None) + (pos_query is not None)
-        scale = 1 / math.sqrt(self.attention_head_size * (1 + terms))
-        if pos_key is not None:
-            pos_key = pos_key * scale
+        states = self._states(hidden_states, rel_embeddings, relative_pos)
         dropout = self.dropout.p if self.training else 0.0
-        states = States(query, key * scale, value, pos_key, pos_query)
         if relative_pos.plan is None:
             return _attend_fused(states, relative_pos.mask, self.num_attention_heads, dropout), None
         return attend_in_blocks(states, relative_pos.plan, dropout), None
 
-    def _position_tables(
-        self, embeddings: torch.Tensor, batch: _Batch
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """Projections [2T - 1, D]: those for keys by falling, those for queries by rising distance."""
-        embeddings = self.pos_dropout(embeddings).narrow(0, batch.first, batch.rows)
+    def _states(self, hidden_states: torch.Tensor, embeddings: torch.Tensor, batch: _Batch) -> States:
+        raise NotImplementedError
+
+
+class _AttentionV2(FastSelfAttention, v2.DisentangledSelfAttention):
+    """Drop-in for the attention of versions 2 and 3."""
+
+    def _states(self, hidden_states: torch.Tensor, embeddings: torch.Tensor, batch: _Batch) -> States:
+        query, key, value = (
+            project(hidden_states) for project in (self.query_proj, self.key_proj, self.value_proj)
+        )
+        embeddings = batch.rows_of(self.pos_dropout(embeddings))
         pos_key = pos_query = None
         if "c2p" in self.pos_att_type:
             project = self.key_proj if self.share_att_key else self.pos_key_proj
-            pos_key = project(embeddings).index_select(0, batch.order)
+            pos_key = batch.falling(project(embeddings))
         if "p2c" in self.pos_att_type:
             project = self.query_proj if self.share_att_key else self.pos_query_proj
-            pos_query = project(embeddings).index_select(0, batch.order.flip(0))
-        return pos_key, pos_query
+            pos_query = batch.rising(project(embeddings))
+        terms = (pos_key is not None) + (pos_query is not None)
+        scale = 1 / math.sqrt(self.attention_head_size * (1 + terms))
+        return _scaled(query, key, value, pos_key, pos_query, scale=scale)
 
 
-class FastEncoder(library.DebertaV2Encoder):
-    """Drop-in for the library's encoder: describes the batch once and keeps only what was asked for."""
+class _AttentionV1(FastSelfAttention, v1.DisentangledSelfAttention):
+    """Drop-in for the attention of version 1: one projection, biases beside it, and "p2p" in the divisor."""
+
+    def _states(self, hidden_states: torch.Tensor, embeddings: torch.Tensor, batch: _Batch) -> States:
+        projected = self.in_proj(hidden_states).unflatten(-1, (self.num_attention_heads, -1))
+        query, key, value = (states.flatten(-2) for states in projected.chunk(3, dim=-1))
+        # Under autocast the biases are wider than the projection; the library's products narrow the sums too.
+        query, value = (
+            (states + bias).to(states.dtype) for states, bias in ((query, self.q_bias), (value, self.v_bias))
+        )
+        embeddings = batch.rows_of(self.pos_dropout(embeddings))
+        pos_key = batch.falling(self.pos_proj(embeddings)) if "c2p" in self.pos_att_type else None
+        pos_query = batch.rising(self.pos_q_proj(embeddings)) if "p2c" in self.pos_att_type else None
+        scale = 1 / math.sqrt(self.attention_head_size * (1 + len(self.pos_att_type)))
+        return _scaled(query, key, value, pos_key, pos_query, scale=scale)
+
+
+class _Float32AttentionV1(_AttentionV1, Float32Attention):
+    """The same in the place of one whose slow path is kept in float32."""
+
+
+def _scaled(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    pos_key: torch.Tensor | None,
+    pos_query: torch.Tensor | None,
+    *,
+    scale: float,
+) -> States:
+    """Queries stay as they are: every score has a key or a row of `pos_key` as its other factor."""
+    return States(query, key * scale, value, None if pos_key is None else pos_key * scale, pos_query)
+
+
+class FastEncoder(nn.Module):
+    """What the fast encoders share: each describes the batch once and keeps only what was asked for."""
 
     def forward(
         self,
@@ -197,45 +258,63 @@ class FastEncoder(library.DebertaV2Encoder):
                 return_dict,
             )
         layers: Any = self.layer
+        convolution: Any = getattr(self, "conv", None)  # version 1 has none
         batch = _describe(attention_mask, layers[0].attention.self)
-        rel_embeddings = self._relative_embeddings()
+        library: Any = self
+        rel_embeddings = library.get_rel_embedding()
         states, kept = hidden_states, [hidden_states]
         keep_all = output_hidden_states and _KEEP_HIDDEN_STATES.get()
         for index, layer in enumerate(layers):
             states, _ = layer(states, attention_mask, relative_pos=batch, rel_embeddings=rel_embeddings)
-            if index == 0 and self.conv is not None:
-                states = self.conv(hidden_states, states, attention_mask)
+            if index == 0 and convolution is not None:
+                states = convolution(hidden_states, states, attention_mask)
             kept = [*kept, states] if keep_all else [states]
         all_states = tuple(kept) if output_hidden_states else None
         if not return_dict:
             return (states,) if all_states is None else (states, all_states)
         return BaseModelOutput(last_hidden_state=states, hidden_states=all_states)
 
-    def _relative_embeddings(self) -> torch.Tensor:
-        embeddings: torch.Tensor = self.get_rel_embedding()  # type: ignore[no-untyped-call]  # the library's
-        return embeddings
+
+class _EncoderV2(FastEncoder, v2.DebertaV2Encoder):
+    """Drop-in for the encoder of versions 2 and 3."""
 
 
-class DebertaV2Model(library.DebertaV2Model):
-    """The library's model, telling its encoder whether anybody asked for hidden states.
+class _EncoderV1(FastEncoder, v1.DebertaEncoder):
+    """Drop-in for the encoder of version 1."""
 
-    It bears the library's name because saving writes the name of the class into the checkpoint.
-    """
+
+class _FastModel(nn.Module):
+    """Tells the encoder of a model whether anybody asked for hidden states."""
 
     def forward(self, *args: Any, output_hidden_states: bool | None = None, **kwargs: Any) -> Any:
         """As the library's."""
-        asked = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        token = _KEEP_HIDDEN_STATES.set(bool(asked) or self.z_steps > 1)
+        model: Any = self
+        asked = model.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        token = _KEEP_HIDDEN_STATES.set(bool(asked) or model.z_steps > 1)
         try:
-            return super().forward(*args, output_hidden_states=output_hidden_states, **kwargs)
+            plain: Any = super()
+            return plain.forward(*args, output_hidden_states=output_hidden_states, **kwargs)
         finally:
             _KEEP_HIDDEN_STATES.reset(token)
 
 
+# These two bear the library's names because saving writes the name of the class into the checkpoint.
+class DebertaV2Model(_FastModel, v2.DebertaV2Model):
+    """Drop-in for the model of versions 2 and 3."""
+
+
+class DebertaModel(_FastModel, v1.DebertaModel):
+    """Drop-in for the model of version 1."""
+
+
 _FAST: dict[type[nn.Module], type[nn.Module]] = {
-    library.DisentangledSelfAttention: FastSelfAttention,
-    library.DebertaV2Encoder: FastEncoder,
-    library.DebertaV2Model: DebertaV2Model,
+    v2.DisentangledSelfAttention: _AttentionV2,
+    v2.DebertaV2Encoder: _EncoderV2,
+    v2.DebertaV2Model: DebertaV2Model,
+    v1.DisentangledSelfAttention: _AttentionV1,
+    Float32Attention: _Float32AttentionV1,
+    v1.DebertaEncoder: _EncoderV1,
+    v1.DebertaModel: DebertaModel,
 }
 
 

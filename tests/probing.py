@@ -22,7 +22,7 @@ PAIRS = ((QUESTION, CONTEXT), ("Who?", tiny.SENTENCES[0]), ("Who wrote it?", "re
 
 IMPLEMENTATIONS = [
     *((architecture, "eager") for architecture in tiny_models.ARCHITECTURES),
-    *((architecture, "fast") for architecture in ("deberta-v2", "deberta-v3")),
+    *((architecture, "fast") for architecture in ("deberta", "deberta-v2", "deberta-v3")),
     *((architecture, "sdpa") for architecture in ("bert", "roberta", "electra", "distilbert", "albert")),
 ]
 # One for each way in which probabilities are come by.

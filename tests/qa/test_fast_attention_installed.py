@@ -5,7 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from transformers import BertConfig, BertForQuestionAnswering, DebertaV2Config, DebertaV2ForQuestionAnswering
+from transformers import (
+    BertConfig,
+    BertForQuestionAnswering,
+    DebertaConfig,
+    DebertaV2Config,
+    DebertaV2ForQuestionAnswering,
+)
 from transformers.models.deberta_v2 import modeling_deberta_v2 as library
 
 import tiny_models
@@ -14,7 +20,7 @@ from qa.errors import UserError
 from qa.model import load_encoder, save_encoder
 
 
-@pytest.fixture(params=["deberta-v2", "deberta-v3"])
+@pytest.fixture(params=["deberta", "deberta-v2", "deberta-v3"])
 def folder(request, tmp_path):
     return tiny_models.save(tmp_path / "model", request.param)
 
@@ -53,7 +59,7 @@ def test_library_is_untouched(fast):
     assert fast.model is not None
     assert library.DebertaV2Encoder.forward.__module__ == library.__name__
     fresh = DebertaV2ForQuestionAnswering(DebertaV2Config(hidden_size=8, num_attention_heads=2))
-    assert FastEncoder not in kinds(fresh)
+    assert not any(isinstance(module, FastEncoder) for module in fresh.modules())
 
 
 def test_attentions_are_the_librarys(eager, fast):
@@ -138,7 +144,7 @@ def test_what_is_refused():
     bert = BertForQuestionAnswering(
         BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
     )
-    with pytest.raises(UserError, match="only deberta-v2"):
+    with pytest.raises(UserError, match="deberta and deberta-v2"):
         install_fast_attention(bert)
     with pytest.raises(UserError, match="no configuration"):
         install_fast_attention(torch.nn.Linear(2, 2))
@@ -157,7 +163,13 @@ def test_what_is_refused():
         ({"pos_att_type": None}, None),
     ],
 )
-def test_reasons(changes, reason):
-    config = DebertaV2Config(**{"relative_attention": True, "pos_att_type": ["c2p", "p2c"]} | changes)
+@pytest.mark.parametrize("version", [DebertaConfig, DebertaV2Config])
+def test_reasons(changes, reason, version):
+    config = version(**{"relative_attention": True, "pos_att_type": ["c2p", "p2c"]} | changes)
     found = why_not_fast(config)
     assert found is None if reason is None else reason in found
+
+
+def test_heads_that_talk_to_each_other_are_refused():
+    config = DebertaConfig(relative_attention=True, pos_att_type=["c2p"], talking_head=True)
+    assert "talking_head" in str(why_not_fast(config))
