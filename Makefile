@@ -4,8 +4,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 INSTALLED := $(VENV)/.installed
 
-# Only packages with full annotations are checked.
-TYPED := $(wildcard qa probes benchmarks pocket/build.py)
+# Only what has full annotations is checked.
+TYPED := $(wildcard qa probes dashboard benchmarks pocket/build.py interactive_attention_analysis.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo-experiments test prove lint types clean

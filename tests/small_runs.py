@@ -16,9 +16,12 @@ from typing import Any
 import torch
 
 import tiny
+import tiny_models
 from qa import files
 from qa.config import Settings, make_settings
 from qa.experiment import Experiment
+from qa.importing import import_model
+from qa.squad import load_questions
 from qa.training import launch, resume_experiment, train_experiment
 from qa.training.trainer import QATrainer
 
@@ -72,6 +75,16 @@ def settings(model: Path, **changes: Any) -> Settings:
         "device": "cpu",
     }
     return make_settings(values | changes)
+
+
+def imported(root: Path, name: str, **changes: Any) -> Experiment:
+    """An experiment that nobody trained: a tiny random model, made beside `root` if none is there."""
+    model = root.parent / "model"
+    if not model.exists():
+        tiny_models.save(model)
+    questions = load_questions(str(write_questions(root.parent / "q.json", paragraphs=4, seed=5)))
+    values = {"stride": 16, "max_question_length": 32, "device": "cpu", "no_answer_threshold": None}
+    return import_model(str(model), questions, root=root, name=name, settings=make_settings(values | changes))
 
 
 def run(root: Path, chosen: Settings) -> None:

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 
+import interactive_attention_analysis
 import run_experiment
 import small_runs
-import tiny_models
 from qa import __main__ as commands
-from qa.config import ORIGINAL_KEYS, Settings, settings_table
-from qa.importing import import_model
-from qa.squad import load_questions
+from qa.config import ORIGINAL_KEYS, settings_table
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,12 +28,20 @@ def parse_line(line: str) -> None:
     words = shlex.split(line)
     if "run_experiment.py" in words:
         run_experiment._parser().parse_args(words[words.index("run_experiment.py") + 1 :])
+    elif "interactive_attention_analysis.py" in words:
+        place = words.index("interactive_attention_analysis.py")
+        interactive_attention_analysis._parser().parse_args(words[place + 1 :])
     elif words[:3] == ["python", "-m", "qa"]:
         commands._parser().parse_args(words[3:])
 
 
 def test_every_command_of_ours_parses():
-    ours = [line for line in LINES if "run_experiment.py" in line or line.startswith("python -m qa ")]
+    scripts = ("run_experiment.py", "interactive_attention_analysis.py")
+    ours = [
+        line
+        for line in LINES
+        if any(script in line for script in scripts) or line.startswith("python -m qa ")
+    ]
     assert len(ours) > 12
     for line in ours:
         parse_line(line)
@@ -46,6 +52,8 @@ def test_the_test_of_commands_would_notice():
         parse_line("python -m qa answers squad")
     with pytest.raises(SystemExit):
         parse_line("python run_experiment.py --nmae x")
+    with pytest.raises(SystemExit):
+        parse_line("python interactive_attention_analysis.py --layer")
 
 
 def test_make_targets_exist():
@@ -72,17 +80,22 @@ def test_the_original_nine_come_first():
     assert tuple(rows[:9]) == ORIGINAL_KEYS
 
 
-def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
-    model = tiny_models.save(tmp_path / "model")
-    questions = load_questions(str(small_runs.write_questions(tmp_path / "q.json", paragraphs=4, seed=5)))
-    import_model(
-        str(model),
-        questions,
-        root=tmp_path / "experiments",
-        name="squad",
-        settings=Settings(stride=16, max_question_length=32, device="cpu", no_answer_threshold=None),
-    )
+EXAMPLES = [block for language, block in BLOCKS if language == "python"]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_the_python_examples_run(tmp_path, monkeypatch, capsys, example):
+    (name,) = re.findall(r'find_experiment\(Path\("experiments"\), "([\w-]+)"\)', example)
+    small_runs.imported(tmp_path / "experiments", name)
     monkeypatch.chdir(tmp_path)
-    (example,) = [block for language, block in BLOCKS if language == "python"]
     exec(compile(example, "README.md", "exec"), {})
     assert capsys.readouterr().out.strip()
+
+
+def test_pictures_are_there_and_small():
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
+    assert pictures
+    for picture in pictures:
+        content = (ROOT / picture).read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert len(content) < 300_000

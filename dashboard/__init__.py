@@ -1,0 +1,1 @@
+"""The dashboard: pages over experiments, and every chart, for the terminal as well."""

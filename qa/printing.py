@@ -1,0 +1,26 @@
+"""Text from anywhere, made fit to be printed or drawn.
+
+Questions, contexts and answers may hold what steers a terminal (escape sequences), turns the reading
+direction of what follows, or is no character at all. The trap: some invisible characters are part of words
+and emoji, so those stay.
+"""
+
+from __future__ import annotations
+
+JOINERS = "\u200c\u200d"  # within words of Persian and Indic scripts, and within emoji
+
+
+def visible(text: str) -> str:
+    r"""The text on one line; what a reader could not see is written out, such as \x1b."""
+    return "".join(map(_shown, text))
+
+
+def cut(text: str, most: int) -> str:
+    """At most so many characters of the text; an ellipsis says that there were more."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _shown(character: str) -> str:
+    if character.isprintable() or character in JOINERS:
+        return character
+    return " " if character.isspace() else character.encode("unicode_escape").decode("ascii")

@@ -1,0 +1,42 @@
+"""Text from anywhere can be printed: on one line, steering nothing, with its letters as they are."""
+
+import io
+
+import pytest
+from hypothesis import given
+
+from qa.printing import cut, visible
+from texts import awkward
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("My favorite color is red.", "My favorite color is red."),
+        ("a\nb\tc\u2028d\u00a0e", "a b c d e"),
+        ("\x1b[31mred\x07", r"\x1b[31mred\x07"),
+        ("\u202egnp.exe", r"\u202egnp.exe"),
+        ("half \ud83d of one", r"half \ud83d of one"),
+        ("zero\u200bwidth", r"zero\u200bwidth"),
+        ("👩\u200d🚀 می\u200cشود é ไม้", "👩\u200d🚀 می\u200cشود é ไม้"),
+    ],
+)
+def test_what_cannot_be_seen_is_written_out(text, shown):
+    assert visible(text) == shown
+
+
+@given(awkward)
+def test_whatever_the_text_it_is_one_line_that_can_be_encoded(text):
+    shown = visible(text)
+    assert len(io.StringIO(shown, newline=None).read().splitlines()) <= 1
+    assert shown.encode("utf-8").decode("utf-8") == shown
+    assert not set(shown) & {chr(code) for code in (*range(32), 127, *range(0x80, 0xA0), 0x202E)}
+    assert visible(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "shown"),
+    [("short", 5, "short"), ("longer", 5, "long…"), ("longer", 1, "…"), ("", 3, "")],
+)
+def test_cut_says_that_there_was_more(text, most, shown):
+    assert cut(text, most) == shown
