@@ -1,47 +1,78 @@
 """Answers from the scores of all windows: `qa.spans.decode` against the usual loop.
 
 The loop takes, for each window of a question, the best starts and the best ends, keeps the pairs that are
-spans of the context, and sorts them. Both get the same windows and scores: random ones, with one span in
-every window standing out, as it does in a trained model's.
+spans of the context, and sorts them (`benchmarks.decode_loops`). All get the same windows and scores: random
+ones, with one span in every window standing out, as it does in a trained model's.
 
-The trap: the loop sees only spans of which both ends are among the best, and decoding by bands sees all but
-those that begin or end inside a character (see `qa.spans`). On scores without such peaks, or with a tokenizer
-that cuts characters into pieces, a few answers differ for that reason; the report counts them.
+The trap: the loop sees only spans of which both ends are among the best, and `decode` all but those that
+begin or end inside a character (see `qa.spans`). On scores without such peaks, or with a tokenizer that cuts
+characters into pieces, a few answers differ for that reason, and of 20 best spans the last often do; the
+report counts them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.comparison import Case, Options, Side, Work
 from benchmarks.data import checkpoint, find_dataset, find_model, name_of
+from benchmarks.decode_loops import (
+    BareLoop,
+    DatasetLoop,
+    Logits,
+    bare_features_of,
+    examples_of,
+    features_of,
+    padded,
+)
 from benchmarks.models import POCKET
 from qa.model import load_encoder
-from qa.spans import decode
-from qa.squad import load_questions
+from qa.spans import Answer, decode
+from qa.squad import Question, load_questions
 from qa.windows import WindowSet, make_windows
-
-Logits = NDArray[np.float32]
 
 # Tokens on each side of a peak that it raises, and over how many of them by a factor e less.
 REACH, DECAY = 12, 4
 
 
 def cases(options: Options) -> list[Case]:
-    """One case: every window of a validation set."""
-    return [Decoding.of("decode", options)]
+    """The answers against both loops, and the n-best spans against the one that gives them."""
+    data = name_of(find_dataset(options, "validation"), "validation")
+    example = "the loop of Hugging Face's example over rows of a Dataset, 20 starts and 20 ends"
+    answers = f"answers to {data} from the scores of all windows"
+    ranked = f"the 20 best spans for each question of {data} from the scores of all windows"
+    return [
+        Answering.of("decode", options, what=answers, against=example),
+        BareAnswering.of("decode-bare", options, what=answers, against="that loop with all prepared for it"),
+        Ranking.of("decode-n-best", options, what=ranked, against=example),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What all sides decode.
+
+    Attributes:
+        questions: as asked.
+        windows: of these.
+        start: a start score for every token.
+        end: an end score for every token.
+    """
+
+    questions: tuple[Question, ...]
+    windows: WindowSet
+    start: Logits
+    end: Logits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decoding(Case):
-    """All answers of a validation set.
+class Answering(Case):
+    """The answers to a validation set, against `DatasetLoop`.
 
     Attributes:
         dataset: hub name, SQuAD JSON file or pocket.
@@ -56,43 +87,101 @@ class Decoding(Case):
     scratch: Path
     max_answer_length: int = 30
     n_best: int = 20
+    rounds: int = 5
+    warm_up: int = 1
+    compared: str = "questions with another text"
 
-    @staticmethod
-    def of(name: str, options: Options) -> Decoding:
+    @classmethod
+    def of(cls, name: str, options: Options, *, what: str, against: str) -> Answering:
         """The case for these options."""
-        dataset = find_dataset(options, "validation")
-        return Decoding(
+        return cls(
             name=name,
-            what=f"answers to {name_of(dataset, 'validation')} from the scores of all windows",
-            against="the usual loop over windows, 20 starts and 20 ends",
-            rounds=5,
-            warm_up=1,
-            compared="questions with another text",
-            dataset=dataset,
+            what=what,
+            against=against,
+            dataset=find_dataset(options, "validation"),
             model=find_model(options, POCKET),
             scratch=options.scratch,
         )
 
     def prepare(self, side: Side) -> Work:
-        """Windows and scores; for the loop also as the lists that it walks."""
-        windows, start, end = material(self)
-        if side == "ours":
-            return Bands(windows, start, end, self.max_answer_length, self.n_best)
-        return Loop(windows.contexts, features_of(windows, start, end), self.max_answer_length, self.n_best)
+        """Windows and scores; for the loop in the form in which it reads them."""
+        found = material(self)
+        return self.ours(found) if side == "ours" else self.theirs(found)
 
-    def difference(self, ours: Bands, theirs: Loop) -> float:
+    def ours(self, found: Material) -> Work:
+        """The text of each answer."""
+        return lambda: [answer.text for answer in self.decoded(found)]
+
+    def decoded(self, found: Material) -> list[Answer]:
+        """The answers."""
+        return decode(
+            found.windows,
+            found.start,
+            found.end,
+            max_answer_length=self.max_answer_length,
+            n_best=self.n_best,
+        )
+
+    def theirs(self, found: Material) -> Work:
+        """The loop over rows."""
+        return DatasetLoop(
+            examples_of(found.questions),
+            features_of(found.windows, found.questions),
+            padded(found.windows, found.start),
+            padded(found.windows, found.end),
+            self.max_answer_length,
+            self.n_best,
+        )
+
+    def difference(self, ours: Any, theirs: Any) -> float:
+        """Questions for which the texts differ."""
+        others = (spans[0]["text"] if spans else "" for spans in theirs().values())
+        return float(sum(own != other for own, other in zip(ours(), others, strict=True)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BareAnswering(Answering):
+    """The same against `BareLoop`."""
+
+    def theirs(self, found: Material) -> Work:
+        """The loop over lists."""
+        features = bare_features_of(found.windows, found.start, found.end)
+        return BareLoop(found.windows.contexts, features, self.max_answer_length, self.n_best)
+
+    def difference(self, ours: Any, theirs: Any) -> float:
         """Questions for which the texts differ."""
         return float(sum(own != other for own, other in zip(ours(), theirs(), strict=True)))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking(Answering):
+    """The best spans for each question, against `DatasetLoop`, which always makes them."""
+
+    compared: str = "questions with another list"
+
+    def ours(self, found: Material) -> Work:
+        """The spans, each with its text and probability."""
+        return lambda: [answer.n_best[:] for answer in self.decoded(found)]
+
+    def difference(self, ours: Any, theirs: Any) -> float:
+        """Questions for which the lists of texts differ."""
+        own = [[span.text for span in spans] for spans in ours()]
+        others = ([span["text"] for span in spans] for spans in theirs().values())
+        return float(sum(mine != other for mine, other in zip(own, others, strict=True)))
+
+
+def material(case: Answering) -> Material:
+    """The questions of a case with their windows, and a start and an end score for every token."""
+    return _material(case.dataset, case.model, case.scratch)
+
+
 @lru_cache(maxsize=1)
-def material(case: Decoding) -> tuple[WindowSet, Logits, Logits]:
-    """The windows with a start and an end score for every token."""
-    questions = load_questions(case.dataset, "validation")
-    name = checkpoint(case.model, shape=POCKET, questions=questions, scratch=case.scratch)
+def _material(dataset: str, model: str | None, scratch: Path) -> Material:
+    questions = load_questions(dataset, "validation")
+    name = checkpoint(model, shape=POCKET, questions=questions, scratch=scratch)
     tokenizer = load_encoder(name).tokenizer
     windows = make_windows(questions.questions, tokenizer, max_length=384, stride=128)
-    return windows, *peaked_logits(windows, seed=0)
+    return Material(questions.questions, windows, *peaked_logits(windows, seed=0))
 
 
 def peaked_logits(windows: WindowSet, *, seed: int) -> tuple[Logits, Logits]:
@@ -115,96 +204,3 @@ def peaked_logits(windows: WindowSet, *, seed: int) -> tuple[Logits, Logits]:
             raised = height * np.exp(-abs(step) / DECAY)
             scores[(context + peak + step)[inside]] += raised[inside].astype(np.float32)
     return start, end
-
-
-@dataclass(frozen=True, slots=True)
-class Bands:
-    """Decoding as `qa` does it."""
-
-    windows: WindowSet
-    start: Logits
-    end: Logits
-    max_answer_length: int
-    n_best: int
-
-    def __call__(self) -> list[str]:
-        """The text for each question."""
-        answers = decode(
-            self.windows, self.start, self.end, max_answer_length=self.max_answer_length, n_best=self.n_best
-        )
-        return [answer.text for answer in answers]
-
-
-@dataclass(frozen=True, slots=True)
-class Feature:
-    """One window as the loop knows it: T tokens.
-
-    Attributes:
-        offsets: first character and end of each token of the context, None for other tokens and for those
-            that cover nothing but blanks (T).
-        start: scores [T].
-        end: scores [T].
-    """
-
-    offsets: list[tuple[int, int] | None]
-    start: Logits
-    end: Logits
-
-
-def features_of(windows: WindowSet, start: Logits, end: Logits) -> list[list[Feature]]:
-    """The windows of each question."""
-    features: list[list[Feature]] = [[] for _ in windows.contexts]
-    for number, window in enumerate(windows):
-        tokens = slice(int(windows.splits[number]), int(windows.splits[number + 1]))
-        offsets: list[tuple[int, int] | None] = [None] * len(window.ids)
-        offsets[window.context] = [
-            (first, last) if first < last else None for first, last in window.chars.tolist()
-        ]
-        features[window.question].append(Feature(offsets, start[tokens], end[tokens]))
-    return features
-
-
-@dataclass(frozen=True, slots=True)
-class Loop:
-    """Decoding as examples and courses do it, one pair of a start and an end after another."""
-
-    contexts: tuple[str, ...]
-    features: list[list[Feature]]
-    max_answer_length: int
-    n_best: int
-
-    def __call__(self) -> list[str]:
-        """The text for each question."""
-        texts = []
-        for context, features in zip(self.contexts, self.features, strict=True):
-            candidates = [span for feature in features for span in self._spans(feature, context)]
-            candidates.sort(key=lambda span: span["score"], reverse=True)
-            best = candidates[: self.n_best]
-            _add_probabilities(best)
-            texts.append(str(best[0]["text"]) if best else "")
-        return texts
-
-    def _spans(self, feature: Feature, context: str) -> Iterator[dict[str, Any]]:
-        starts = np.argsort(feature.start)[: -self.n_best - 1 : -1].tolist()
-        ends = np.argsort(feature.end)[: -self.n_best - 1 : -1].tolist()
-        for start in starts:
-            for end in ends:
-                first, last = feature.offsets[start], feature.offsets[end]
-                if first is None or last is None:
-                    continue
-                if end < start or end - start + 1 > self.max_answer_length:
-                    continue
-                yield {
-                    "text": context[first[0] : last[1]],
-                    "start": first[0],
-                    "end": last[1],
-                    "score": feature.start[start] + feature.end[end],
-                }
-
-
-def _add_probabilities(spans: list[dict[str, Any]]) -> None:
-    scores = np.array([span["score"] for span in spans])
-    if len(scores):
-        powers = np.exp(scores - scores.max())
-        for span, probability in zip(spans, powers / powers.sum(), strict=True):
-            span["probability"] = probability

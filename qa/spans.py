@@ -7,30 +7,33 @@ question is unanswerable only if every window says so. The traps: scores of diff
 only as raw sums of logits, so no softmax is taken within a window; and where several tokens are pieces of one
 character, only the first may start an answer and only the last end it, or one text would be several spans.
 
-Spans of a question form a band [context tokens, max_answer_length] (row: start, column: length - 1), and the
-bands of many questions are stacked, so the work is a handful of array operations whatever their number.
+The scores of all questions are worked out together, in blocks (`qa.span_scores`). Most who decode want texts,
+so the n-best spans are worked out when somebody first looks at them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qa.span_scores import SpanScores, TokenScores
 from qa.windows import WindowSet
 
 Float = NDArray[np.float64]
 Index = NDArray[np.int64]
 
-# Cells of a stacked band at a time: 4 M cells are 32 MB of float64, small enough to stay near the caches.
-CELLS = 4_000_000
+# Context tokens of a block, about: its arrays are 512 kB each, and a handful of them stay in the caches.
+BLOCK = 64_000
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One span of the context.
+class Candidate(NamedTuple):
+    """One span of the context; a named tuple, because a data set has hundreds of thousands of them.
 
     Attributes:
         text: `context[start:end]`.
@@ -62,7 +65,8 @@ class Answer:
         no_answer_score: the lowest [CLS] start logit + end logit over the windows.
         window: ordinal of the window that gave the answer.
         windows: how many windows the context has.
-        n_best: the best spans, best first; empty if the context has no token that could be an answer.
+        n_best: the best spans, best first; empty if the context has no token that could be an answer. Those
+            of an answer that `decode` gives are worked out when they are first looked at.
     """
 
     text: str
@@ -73,13 +77,51 @@ class Answer:
     no_answer_score: float
     window: int
     windows: int
-    n_best: tuple[Candidate, ...]
+    n_best: Sequence[Candidate]
 
     def with_threshold(self, threshold: float | None) -> Answer:
         """The same answer, refused if "no answer" is more probable than `threshold` (None: never refuse)."""
         if threshold is None or self.no_answer_probability <= threshold:
             return self
         return replace(self, text="", start=0, end=0, probability=self.no_answer_probability)
+
+
+class NBest(Sequence[Candidate]):
+    """The best spans of one question, made when they are looked at; equal to a tuple of the same spans."""
+
+    __slots__ = ("_block", "_position")
+
+    def __init__(self, block: _Block, position: int) -> None:
+        self._block = block
+        self._position = position
+
+    def spans(self) -> tuple[Candidate, ...]:
+        """All of them."""
+        return self._block.candidates(self._position)
+
+    @overload
+    def __getitem__(self, index: int) -> Candidate: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Candidate, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Candidate | tuple[Candidate, ...]:
+        return self.spans()[index]
+
+    def __len__(self) -> int:
+        return int(np.diff(self._block.n_best.splits)[self._position])
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self.spans())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, (tuple, NBest)) and self.spans() == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self.spans())
+
+    def __repr__(self) -> str:
+        return repr(self.spans())
 
 
 def decode(
@@ -94,161 +136,140 @@ def decode(
 
     Args:
         windows: of Q questions, S tokens in all.
-        start_logits: [S], flat as the windows are.
-        end_logits: [S].
+        start_logits: [S], flat as the windows are; a token whose score is not finite starts no span.
+        end_logits: [S]; likewise ends none.
         max_answer_length: longest span, in tokens.
         n_best: how many spans to keep for each question.
 
     Returns:
         Q answers.
     """
-    start = start_logits.astype(np.float64)
-    # Ends past the last token of all are masked below, but must exist to be read.
-    end = np.pad(end_logits.astype(np.float64), (0, max_answer_length))
-    cls = windows.splits[:-1] + windows.cls
-    null = start[cls] + end[cls]
+    # Copies, because n-best spans are worked out later, when the caller may have changed the arrays.
+    start, end = start_logits.copy(), end_logits.copy()
     answers: list[Answer] = []
-    for first, last in _chunks(windows, max_answer_length):
-        band = _Band.of(windows, slice(first, last), start, end, max_answer_length)
-        answers += band.answers(windows, null[first:last], n_best)
+    for part in _parts(windows):
+        answers += _Block(windows, part, start, end, max_answer_length, n_best).answers()
     return answers
 
 
-def _chunks(windows: WindowSet, max_answer_length: int) -> Iterator[tuple[int, int]]:
-    """Ranges of windows that hold whole questions and at most about CELLS cells."""
-    if not len(windows):
-        return
-    rows = np.cumsum(windows.context_end - windows.context_start, dtype=np.int64) * max_answer_length
-    last_of_question = np.flatnonzero(np.diff(windows.question, append=-1))
-    first, done = 0, 0
-    for last in last_of_question.tolist():
-        if rows[last] - done >= CELLS or last == len(windows) - 1:
-            yield first, last + 1
-            first, done = last + 1, int(rows[last])
+def _parts(windows: WindowSet) -> Iterator[slice]:
+    """Windows in pieces that hold whole questions and about BLOCK context tokens."""
+    tokens = np.cumsum(windows.context_end - windows.context_start, dtype=np.int64)
+    ends = np.flatnonzero(np.diff(windows.question, append=-1))
+    closing = ends[np.flatnonzero(np.diff(tokens[ends] // BLOCK, append=-1))] + 1
+    for first, last in pairwise([0, *closing.tolist()]):
+        yield slice(first, last)
 
 
 @dataclass(frozen=True, slots=True)
-class _Band:
-    """Scores of all spans of some questions, stacked; R rows in all, L lengths.
+class _Columns:
+    """Spans of many questions, K in all; those of question q are splits[q]:splits[q+1]. See `Candidate`."""
+
+    splits: Index
+    start: NDArray[np.int32]
+    end: NDArray[np.int32]
+    probability: Float
+    score: Float
+    window: NDArray[np.int32]
+
+    def rows(self, part: slice) -> Iterator[tuple[int, int, float, float, int]]:
+        """Start, end, probability, score and window of these spans."""
+        columns = (self.start, self.end, self.probability, self.score, self.window)
+        return zip(*(column[part].tolist() for column in columns), strict=True)
+
+
+@dataclass(frozen=True, eq=False)  # without slots: a cached property needs a place
+class _Block:
+    """Q whole questions of a decoding.
 
     Attributes:
-        scores: [R, L], -inf where there is no such span, finite for no two spans of the same characters.
-        window: ordinal of the window that gave each score [R, L].
-        base: first row of each question [questions + 1].
-        tokens: a flat token position for each row (of the last window that has it) [R].
-        first_window: first window of each question, relative to the chunk [questions].
-        questions: which questions [questions].
+        windows: of all questions.
+        part: those of this block.
+        start: start scores, flat as the windows are.
+        end: end scores.
+        max_answer_length: longest span, in tokens.
+        number: how many spans to keep for each question.
     """
 
-    scores: Float
-    window: NDArray[np.int32]
-    base: Index
-    tokens: Index
-    first_window: Index
-    questions: Index
+    windows: WindowSet
+    part: slice
+    start: NDArray[np.float32]
+    end: NDArray[np.float32]
+    max_answer_length: int
+    number: int
 
-    @staticmethod
-    def of(windows: WindowSet, part: slice, start: Float, end: Float, length: int) -> _Band:
-        """The band of the windows in `part`, which hold whole questions."""
-        ordinal, before = windows.ordinal[part], windows.first_context_token[part].astype(np.int64)
-        counts = (windows.context_end - windows.context_start)[part].astype(np.int64)
-        first_window = np.flatnonzero(ordinal == 0)
-        questions = windows.question[part][first_window].astype(np.int64)
-        sizes = np.maximum.reduceat(before + counts, first_window)
-        base = np.concatenate([[0], np.cumsum(sizes)])
-        question = np.cumsum(ordinal == 0, dtype=np.int64) - 1
-        scores = np.full((int(base[-1]), length), -np.inf)
-        window = np.zeros(scores.shape, dtype=np.int32)
-        tokens = np.zeros(len(scores), dtype=np.int64)
-        at = (windows.splits[:-1] + windows.context_start)[part]
-        reach = np.lib.stride_tricks.sliding_window_view(end, length)
-        # Windows of one ordinal belong to different questions, so none of their rows coincide.
-        for number in range(int(ordinal.max()) + 1):
-            chosen = np.flatnonzero(ordinal == number)
-            within, which = _ranges(counts[chosen])
-            place = at[chosen][which] + within
-            rows = (base[question[chosen]] + before[chosen])[which] + within
-            fits = np.arange(length) < (counts[chosen][which] - within)[:, None]
-            sums = np.where(fits, start[place][:, None] + reach[place], -np.inf)
-            better = sums > scores[rows]
-            scores[rows] = np.where(better, sums, scores[rows])
-            window[rows] = np.where(better, number, window[rows])
-            tokens[rows] = place
-        can_start, can_end = _edges(windows.chars[tokens], np.repeat(questions, sizes))
-        ends = np.lib.stride_tricks.sliding_window_view(np.pad(can_end, (0, length)), length)[:-1]
-        scores[~(can_start[:, None] & ends)] = -np.inf
-        return _Band(scores, window, base, tokens, first_window, questions)
+    def answers(self) -> Iterator[Answer]:
+        """The answers, in order."""
+        scores = self._span_scores()
+        best = self._columns(scores, 1)
+        answered = np.flatnonzero(np.diff(best.splits))
+        places, probabilities = (
+            np.zeros((3, len(self.contexts)), dtype=np.int64),
+            np.ones((2, len(self.contexts))),
+        )
+        places[:, answered] = best.start, best.end, best.window
+        no_answer = self.no_answer_scores
+        total = np.logaddexp(scores.log_total, no_answer)
+        probabilities[:, answered] = best.probability, np.exp((no_answer - total)[answered])
+        counts = np.diff(self.first_windows, append=self.part.stop - self.part.start)
+        starts, ends, ordinals = places.tolist()
+        return map(
+            Answer,
+            [context[start:end] for context, start, end in zip(self.contexts, starts, ends, strict=True)],
+            starts,
+            ends,
+            *probabilities.tolist(),
+            no_answer.tolist(),
+            ordinals,
+            counts.tolist(),
+            [NBest(self, position) for position in range(len(starts))],
+        )
 
-    def answers(self, windows: WindowSet, null: Float, n_best: int) -> Iterator[Answer]:
-        """The answers of the band's questions; `null` has a score per window of the chunk."""
-        lowest = np.minimum.reduceat(null, self.first_window)
-        counts = np.diff(np.append(self.first_window, len(null)))
-        for index, question in enumerate(self.questions):
-            scores = self.scores[self.base[index] : self.base[index + 1]].ravel()
-            peak = max(float(scores.max(initial=-np.inf)), float(lowest[index]))
-            total = peak + np.log(np.exp(scores - peak).sum() + np.exp(lowest[index] - peak))
-            best = self._candidates(windows, index, windows.contexts[question], float(total), n_best)
-            yield _answer(
-                best, float(np.exp(lowest[index] - total)), float(lowest[index]), int(counts[index])
+    def candidates(self, position: int) -> tuple[Candidate, ...]:
+        """The best spans of one question of the block."""
+        context = self.contexts[position]
+        spans = self.n_best.rows(slice(*self.n_best.splits[position : position + 2].tolist()))
+        return tuple([Candidate(context[span[0] : span[1]], *span) for span in spans])
+
+    @cached_property
+    def n_best(self) -> _Columns:
+        """The best spans of all questions."""
+        return self._columns(self._span_scores(), self.number)
+
+    @cached_property
+    def first_windows(self) -> Index:
+        """The first window of each question, counted from the block's first [Q]."""
+        return np.flatnonzero(self.windows.ordinal[self.part] == 0)
+
+    @cached_property
+    def contexts(self) -> tuple[str, ...]:
+        """Of the questions."""
+        first, last = self.windows.question[[self.part.start, self.part.stop - 1]].tolist()
+        return self.windows.contexts[first : last + 1]
+
+    @cached_property
+    def no_answer_scores(self) -> Float:
+        """The lowest [CLS] score of each question's windows [Q]."""
+        cls = (self.windows.splits[:-1] + self.windows.cls)[self.part]
+        scores: Float = self.start[cls].astype(np.float64) + self.end[cls]
+        return np.minimum.reduceat(scores, self.first_windows)
+
+    def _span_scores(self) -> SpanScores:
+        return SpanScores.of(
+            TokenScores.of(
+                self.windows, self.part, self.start, self.end, max_answer_length=self.max_answer_length
             )
+        )
 
-    def _candidates(
-        self, windows: WindowSet, index: int, context: str, total: float, n_best: int
-    ) -> tuple[Candidate, ...]:
-        rows = slice(int(self.base[index]), int(self.base[index + 1]))
-        scores, ordinals, chars = self.scores[rows], self.window[rows], windows.chars[self.tokens[rows]]
-        candidates = []
-        for cell in _largest(scores.ravel(), n_best).tolist():
-            row, extent = divmod(cell, scores.shape[1])
-            start, end, score = int(chars[row, 0]), int(chars[row + extent, 1]), float(scores[row, extent])
-            probability, window = float(np.exp(score - total)), int(ordinals[row, extent])
-            candidates.append(Candidate(context[start:end], start, end, probability, score, window))
-        return tuple(candidates)
-
-
-def _edges(chars: NDArray[np.int32], question: Index) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Tokens that may start an answer and tokens that may end one [R], given their characters [R, 2].
-
-    None that covers nothing; of several that begin at the same character the first, and of several that stop
-    at the same character the last.
-    """
-    usable = np.flatnonzero(chars[:, 1] > chars[:, 0])
-    start, end, of = chars[usable, 0], chars[usable, 1], question[usable]
-    can_start, can_end = np.zeros((2, len(chars)), dtype=np.bool_)
-    can_start[usable] = (np.diff(start, prepend=-1) != 0) | (np.diff(of, prepend=-1) != 0)
-    can_end[usable] = (np.diff(end, append=-1) != 0) | (np.diff(of, append=-1) != 0)
-    return can_start, can_end
-
-
-def _ranges(counts: Index) -> tuple[Index, Index]:
-    """0 .. count-1 for each count in turn, and which count each belongs to."""
-    which = np.repeat(np.arange(len(counts)), counts)
-    return np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts), which
-
-
-def _largest(scores: Float, count: int) -> Index:
-    """Positions of the `count` largest finite scores, largest first; of equal scores the earlier position."""
-    if count < len(scores):
-        # Everything equal to the last one kept stays in, so that ties do not depend on the partition.
-        positions = np.flatnonzero(scores >= np.partition(scores, len(scores) - count)[len(scores) - count])
-    else:
-        positions = np.arange(len(scores))
-    positions = positions[np.isfinite(scores[positions])]
-    return positions[np.lexsort((positions, -scores[positions]))][:count]
-
-
-def _answer(best: tuple[Candidate, ...], no_answer: float, no_answer_score: float, windows: int) -> Answer:
-    if not best:
-        return Answer("", 0, 0, 1.0, 1.0, no_answer_score, 0, windows, ())
-    top = best[0]
-    return Answer(
-        text=top.text,
-        start=top.start,
-        end=top.end,
-        probability=top.probability,
-        no_answer_probability=no_answer,
-        no_answer_score=no_answer_score,
-        window=top.window,
-        windows=windows,
-        n_best=best,
-    )
+    def _columns(self, scores: SpanScores, number: int) -> _Columns:
+        """The `number` best spans of each question."""
+        ranked = scores.ranked(number)
+        total = np.logaddexp(scores.log_total, self.no_answer_scores)
+        return _Columns(
+            splits=ranked.splits,
+            start=self.windows.chars[ranked.first, 0],
+            end=self.windows.chars[ranked.last, 1],
+            probability=np.exp(ranked.score - np.repeat(total, np.diff(ranked.splits))),
+            score=ranked.score,
+            window=self.windows.ordinal[self.part][ranked.window],
+        )

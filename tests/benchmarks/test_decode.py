@@ -6,55 +6,63 @@ import pytest
 import small_runs
 import tiny
 import tiny_models
-from benchmarks import decode
+from benchmarks import decode, decode_loops
 from benchmarks.comparison import Options, compare
 from qa.squad import Question
 from qa.windows import make_windows
 
 
 @pytest.fixture(scope="module")
-def case(tmp_path_factory):
+def cases(tmp_path_factory):
     folder = tmp_path_factory.mktemp("decode")
     data = small_runs.write_questions(folder / "dev.json", paragraphs=30, seed=2)
     options = Options(folder, dataset=str(data), model=str(tiny_models.save(folder / "model")))
-    (found,) = decode.cases(options)
-    return found
+    return {case.name: case for case in decode.cases(options)}
 
 
-def test_both_sides_give_the_same_texts(case):
-    result = compare(case, rounds=1, peak=lambda _case, _side: None, say=lambda _: None)
+@pytest.mark.parametrize("name", ["decode", "decode-bare"])
+def test_both_sides_give_the_same_texts(cases, name):
+    result = compare(cases[name], rounds=1, peak=lambda _case, _side: None, say=lambda _: None)
     assert result.max_difference == 0
     assert min(result.ours, result.theirs) > 0
-    assert "dev.json" in case.what
+    assert "dev.json" in cases[name].what
 
 
-def test_another_text_is_counted(case):
-    windows, start, end = decode.material(case)
-    ours, theirs = case.prepare("ours"), case.prepare("theirs")
-    assert len(ours()) == len(theirs()) == len(windows.contexts)
-    assert all(ours())
-    first = slice(0, int(windows.splits[1]))
-    other = decode.Bands(windows, start.copy(), end.copy(), 30, 20)
-    other.start[first] *= -1
-    other.end[first] *= -1
+def test_the_best_spans_are_made_on_both_sides(cases):
+    case = cases["decode-n-best"]
+    ours, theirs = case.prepare("ours")(), list(case.prepare("theirs")().values())
+    assert len(ours) == len(theirs)
+    for own, other in zip(ours, theirs, strict=True):
+        assert own[0].text == other[0]["text"]
+        assert sum(span["probability"] for span in other) == pytest.approx(1)
+
+
+def test_another_text_is_counted(cases):
+    case = cases["decode"]
+    found, theirs = decode.material(case), case.prepare("theirs")
+    first = slice(0, int(found.windows.splits[1]))
+    start, end = found.start.copy(), found.end.copy()
+    start[first] *= -1
+    end[first] *= -1
+    other = case.ours(decode.Material(found.questions, found.windows, start, end))
     assert case.difference(other, theirs) == 1
 
 
-def test_several_windows_of_a_question_compete():
+def test_several_windows_of_a_question_compete(cases):
     question = Question("id", "", "/0", "Who sat?", " ".join(tiny.SENTENCES), (), ())
     windows = make_windows([question], tiny.unigram(), max_length=48, stride=8, max_question_length=16)
     assert len(windows) > 3
     for seed in range(20):
-        start, end = decode.peaked_logits(windows, seed=seed)
-        loop = decode.Loop(windows.contexts, decode.features_of(windows, start, end), 30, 20)
-        assert loop() == decode.Bands(windows, start, end, 30, 20)()
+        found = decode.Material((question,), windows, *decode.peaked_logits(windows, seed=seed))
+        for case in (cases["decode"], cases["decode-bare"]):
+            assert case.difference(case.ours(found), case.theirs(found)) == 0
 
 
 def loop_over(start, end, *, max_answer_length=2, n_best=3):
     """The loop on one window: a question's token, then the context's `ab cd ef`."""
     offsets = [None, (0, 2), (3, 5), (6, 8)]
-    feature = decode.Feature(offsets, np.array(start, np.float32), np.array(end, np.float32))
-    (text,) = decode.Loop(("ab cd ef",), [[feature]], max_answer_length, n_best)()
+    feature = decode_loops.Feature(offsets, np.array(start, np.float32), np.array(end, np.float32))
+    (text,) = decode_loops.BareLoop(("ab cd ef",), [[feature]], max_answer_length, n_best)()
     return text
 
 
@@ -75,8 +83,9 @@ def test_the_loop_sees_only_the_best_starts_and_ends():
     assert loop_over([9, 5, 1, 0], [9, 1, 5, 0], n_best=1) == ""
 
 
-def test_in_every_window_one_span_stands_out(case):
-    windows, start, end = decode.material(case)
+def test_in_every_window_one_span_stands_out(cases):
+    found = decode.material(cases["decode"])
+    windows, start, end = found.windows, found.start, found.end
     assert not np.array_equal(start, decode.peaked_logits(windows, seed=1)[0])
     assert np.array_equal(start, decode.peaked_logits(windows, seed=0)[0])
     for number, window in enumerate(windows):

@@ -218,7 +218,7 @@ def test_chunks_give_what_one_piece_gives(monkeypatch, cells):
     windows = windows_of(*contexts, name="byte_bpe")
     start, end = logits_of(windows, 0, ties=True)
     at_once = decode(windows, start, end)
-    monkeypatch.setattr(spans_module, "CELLS", cells)
+    monkeypatch.setattr(spans_module, "BLOCK", cells)
     assert decode(windows, start, end) == at_once
     assert len(at_once) == len(contexts)
 
