@@ -1,8 +1,9 @@
 """Rebuild the bundled model: `python pocket/build.py …` (see pocket/README.md).
 
-A BERT (MiniLM-L6) is carried into the DeBERTa architecture, fine-tuned for one epoch on SQuADShifts, then for
-two on SQuAD, and stored in half precision. Four articles are kept out of the training: they choose the better
-of the epochs and the no-answer threshold, and what else is tried is judged on them.
+A BERT (MiniLM-L6) is carried into the DeBERTa architecture and fine-tuned in stages on SQuADShifts and SQuAD.
+The model is the average of the weights of some of them (Wortsman et al. 2022,
+https://arxiv.org/abs/2203.05482), stored in half precision. Four articles are kept out of the training: they
+choose the better of the epochs of a stage, and what else is tried, averages too, is judged on them.
 
 The trap: the questions come from the official development set (it is what the project's split was made of),
 so only the articles named here may be used, whatever else a file holds.
@@ -14,10 +15,12 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from safetensors.torch import load_file
 
 from qa.config import Settings, make_settings
 from qa.errors import UserError
@@ -71,8 +74,38 @@ ANSWERABLE_ONLY = [
     "Victoria_and_Albert_Museum",
 ]
 COMMON = {"max_length": 256, "stride": 64, "batch_size": 16, "evaluations_per_epoch": 1}
-FIRST = {"epochs": 1, "learning_rate": 2e-4, "held_out_articles": 0}
-SECOND = {"epochs": 2, "learning_rate": 1.5e-4, "held_out_articles": HELD_OUT}
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One fine-tuning.
+
+    Attributes:
+        name: of the stage, and of its experiment.
+        start: earlier stages; it begins with the average of their weights, without any with the lifted BERT.
+        data: which questions: those of SQuADShifts, of SQuAD, both, or those of both that have an answer.
+        settings: what is not in COMMON.
+    """
+
+    name: str
+    start: tuple[str, ...]
+    data: Literal["shifts", "squad", "both", "answerable"]
+    settings: dict[str, Any]
+
+
+STAGES = (
+    Stage("shifts", (), "shifts", {"epochs": 1, "learning_rate": 2e-4}),
+    Stage("squad", ("shifts",), "squad", {"epochs": 2, "learning_rate": 1.5e-4}),
+    Stage("both", ("squad",), "both", {"epochs": 1, "learning_rate": 1.5e-4, "warmup": 0.05, "seed": 7}),
+    Stage("squad-again", ("both",), "squad", {"epochs": 2, "learning_rate": 1e-4, "seed": 8}),
+    Stage(
+        "answerable",
+        ("squad", "both", "squad-again"),
+        "answerable",
+        {"epochs": 1, "learning_rate": 1e-4, "warmup": 0.05, "seed": 9},
+    ),
+)
+AVERAGED = ("squad", "squad-again", "answerable")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,34 +130,79 @@ def _build(options: argparse.Namespace) -> None:
     if options.into.exists():
         raise UserError(f"{options.into}: exists already; move it away, or give another folder with --into")
     options.work.mkdir(parents=True, exist_ok=True)
-    lifted = options.work / "lifted"
-    if not lifted.exists():
-        lift_checkpoint(options.bert, lifted)
+    folders = {"lifted": options.work / "lifted"}
+    if not folders["lifted"].exists():
+        lift_checkpoint(options.bert, folders["lifted"])
     squad = merge_squad(_articles(options.v1), _articles(options.v2))
-    files = {"squad": options.work / "squad.json", "shifts": options.work / "shifts.json"}
-    _write(files["squad"], squad)
-    _write(files["shifts"], [article for file in options.shifts for article in _articles(file)])
-    held_out = options.work / "held-out.json"
-    _write(held_out, [article for article in squad if article["title"] in HELD_OUT])
-    data = {"dataset": str(files["shifts"]), "validation_dataset": str(held_out)}
-    first = _trained(options.work, "shifts", {"model_name": str(lifted), **data, **FIRST})
-    data = {"dataset": str(files["squad"])}
-    second = _trained(options.work, "squad", {"model_name": str(first.model_folder()), **data, **SECOND})
-    save_encoder(load_encoder(str(second.model_folder()), "eager"), options.into, dtype=torch.float16)
+    shifts = [article for file in options.shifts for article in _articles(file)]
+    for name, articles in _data(squad, shifts).items():
+        _write(options.work / f"{name}.json", articles)
+    for stage in STAGES:
+        start = _averaged(
+            [folders[name] for name in stage.start or ("lifted",)], options.work / f"before-{stage.name}"
+        )
+        folders[stage.name] = _trained(options.work, stage, start).model_folder()
+    average = _averaged([folders[name] for name in AVERAGED], options.work / "average")
+    save_encoder(load_encoder(str(average), "eager"), options.into, dtype=torch.float16)
     print(f"written to {options.into}", file=sys.stderr)
 
 
-def _trained(root: Path, name: str, values: dict[str, Any]) -> Experiment:
-    """The finished experiment: as it is, resumed or trained."""
-    experiment = Experiment(root / name)
-    settings: Settings = make_settings({**COMMON, **values})
+def _data(squad: list[dict[str, Any]], shifts: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The articles of each file that is trained or validated on, by its name."""
+    both = [*shifts, *squad]
+    return {
+        "held-out": [article for article in squad if article["title"] in HELD_OUT],
+        "shifts": shifts,
+        "squad": squad,
+        "both": both,
+        "answerable": [_answerable(article) for article in both],
+    }
+
+
+def _answerable(article: dict[str, Any]) -> dict[str, Any]:
+    """The article without questions that have no answer, and without paragraphs that have no others."""
+    kept = [
+        {**paragraph, "qas": [question for question in paragraph["qas"] if question["answers"]]}
+        for paragraph in article["paragraphs"]
+    ]
+    return {**article, "paragraphs": [paragraph for paragraph in kept if paragraph["qas"]]}
+
+
+def _averaged(models: Sequence[Path], into: Path) -> Path:
+    """The folder of a model with the average of the weights; of one model, its own."""
+    if len(models) == 1:
+        return models[0]
+    encoder = load_encoder(str(models[0]), "eager")
+    states = [load_file(model / "model.safetensors") for model in models]
+    with torch.no_grad():
+        for name, weight in encoder.model.state_dict().items():
+            weight.copy_(torch.stack([state[name].float() for state in states]).mean(0))
+    save_encoder(encoder, into)
+    return into
+
+
+def _trained(root: Path, stage: Stage, start: Path) -> Experiment:
+    """The finished experiment of a stage: as it is, resumed or trained."""
+    experiment = Experiment(root / stage.name)
     if not (experiment.path / "config.yaml").exists():
-        train_experiment(settings, root=root, name=name)
+        train_experiment(_settings(root, stage, start), root=root, name=stage.name)
     elif experiment.state() != "finished":
-        resume_experiment(root=root, name=name)
+        resume_experiment(root=root, name=stage.name)
     if experiment.state() != "finished":
         raise UserError(f"{experiment.path} is {experiment.state()}; give the same command again to go on")
     return experiment
+
+
+def _settings(root: Path, stage: Stage, start: Path) -> Settings:
+    if stage.data == "shifts":
+        validation: dict[str, Any] = {
+            "validation_dataset": str(root / "held-out.json"),
+            "held_out_articles": 0,
+        }
+    else:
+        validation = {"held_out_articles": HELD_OUT}
+    data = {"model_name": str(start), "dataset": str(root / f"{stage.data}.json")}
+    return make_settings({**COMMON, **data, **validation, **stage.settings})
 
 
 def _articles(file: Path) -> list[dict[str, Any]]:

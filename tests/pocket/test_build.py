@@ -2,11 +2,16 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
+import tiny_models
 from qa.errors import UserError
+from qa.experiment import Experiment
+from qa.model import load_encoder
 from qa.squad import hold_out, read_squad
 
 FILE = Path(__file__).resolve().parents[2] / "pocket" / "build.py"
@@ -16,8 +21,10 @@ FILE = Path(__file__).resolve().parents[2] / "pocket" / "build.py"
 def build():
     spec = importlib.util.spec_from_file_location("pocket_build", FILE)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
-    return module
+    yield module
+    del sys.modules[spec.name]
 
 
 def article(title: str, **more) -> dict:
@@ -70,3 +77,42 @@ def test_an_existing_model_is_not_overwritten(build, tmp_path, capsys):
     arguments = ["--bert", "b", "--v1", "1", "--v2", "2", "--shifts", "s", "--work", "w", "--into"]
     assert build.main([*arguments, str(tmp_path)]) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_stages_begin_with_earlier_ones(build):
+    done: set[str] = set()
+    for stage in build.STAGES:
+        assert set(stage.start) <= done, stage.name
+        done.add(stage.name)
+    assert set(build.AVERAGED) <= done
+
+
+def test_questions_without_an_answer_are_left_out(build):
+    impossible = article("Kenya", is_impossible=True, answers=[])
+    both = {**article("Rhine"), "paragraphs": [*article("Rhine")["paragraphs"], *impossible["paragraphs"]]}
+    found = build._data([both], [article("Reddit")])["answerable"]
+    assert [len(item["paragraphs"]) for item in found] == [1, 1]
+    assert [item["title"] for item in build._data([both], [])["held-out"]] == ["Rhine"]
+
+
+def test_the_whole_of_it_with_a_tiny_bert(build, tmp_path, monkeypatch, capsys):
+    """All stages, from a BERT to the model, which is the average of its stages in half precision."""
+    monkeypatch.setattr(build, "COMMON", {**build.COMMON, "max_length": 96, "stride": 16, "device": "cpu"})
+    tiny_models.save(tmp_path / "bert", "bert")
+    articles = {
+        "v1": [article(title) for title in build.ANSWERABLE_ONLY],
+        "v2": [article(title) for title in build.WITH_UNANSWERABLE],
+        "shifts": [article(f"shift {number}") for number in range(3)],
+    }
+    for name, items in articles.items():
+        build._write(tmp_path / f"{name}.json", items)
+    arguments = [f"--{name}={tmp_path / name}.json" for name in articles]
+    arguments += [f"--bert={tmp_path / 'bert'}", f"--work={tmp_path / 'work'}", f"--into={tmp_path / 'out'}"]
+    assert build.main(arguments) == 0, capsys.readouterr().err
+    states = [
+        load_file(Experiment(tmp_path / "work" / name).model_folder() / "model.safetensors")
+        for name in build.AVERAGED
+    ]
+    for name, weight in load_encoder(str(tmp_path / "out")).model.state_dict().items():
+        expected = sum(state[name].double() for state in states) / len(states)
+        assert (weight - expected).abs().max() <= 1e-3 * expected.abs().max() + 1e-6, name
