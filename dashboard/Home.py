@@ -1,0 +1,29 @@
+"""The dashboard: `streamlit run dashboard/Home.py` (see README.md). Routes to the pages in `views/`."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard import elements, state
+from qa.errors import UserError
+
+st.set_page_config(page_title="QA attention", page_icon=":material/science:", layout="wide")
+
+# A page joins the menu as soon as its script is there.
+scripts = {
+    name: st.Page(
+        f"views/{name}.py",
+        title=page.title,
+        icon=page.icon,
+        url_path=None if name == "home" else name,
+        default=name == "home",
+    )
+    for name, page in state.PAGES.items()
+    if state.exists(name)
+}
+chosen = st.navigation([*scripts.values()])
+state.arrive(chosen.url_path or "home")
+try:
+    chosen.run()
+except UserError as error:
+    elements.problem(error)

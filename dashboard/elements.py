@@ -1,0 +1,114 @@
+"""Pieces that several pages share: pickers, messages, untrusted text, downloads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import streamlit as st
+
+from dashboard import state, wording
+from qa.errors import UserError
+from qa.experiment import Experiment, list_experiments
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file to take away.
+
+    Attributes:
+        label: on the button, ours.
+        name: of the file.
+        data: its content.
+        mime: its type.
+    """
+
+    label: str
+    name: str
+    data: bytes | str
+    mime: str
+
+
+def text(content: str) -> None:
+    """Untrusted text in the page's own font, exactly as it is."""
+    st.html(wording.as_html(content))
+
+
+def problem(error: UserError | str) -> None:
+    """What went wrong, in one line."""
+    st.error(wording.plain(str(error)), icon=":material/error:")
+
+
+def experiment_picker(
+    label: str,
+    *,
+    name: str = "experiment",
+    optional: bool = False,
+) -> Experiment | None:
+    """A box to choose an experiment; the choice is in the URL under `name`.
+
+    Args:
+        label: ours.
+        name: experiment or other.
+        optional: whether nothing may be chosen; otherwise the first experiment is.
+
+    Returns:
+        The chosen one, None if there is none.
+    """
+    chosen = state.chosen_experiment(name)
+    experiments = {item.name: item for item in list_experiments(state.root())}
+    if chosen is None and not optional and experiments:
+        chosen = experiments[next(iter(experiments))]
+        state.put(**{name: chosen.name})
+    key = f"picker_{name}"
+    st.session_state[key] = None if chosen is None else chosen.name
+    st.selectbox(
+        label,
+        [*experiments],
+        key=key,
+        index=None,
+        placeholder="none" if optional else "no experiment yet",
+        on_change=state.bind,
+        args=(name, key),
+    )
+    return chosen
+
+
+def no_experiments() -> None:
+    """What to do where there is no experiment at all."""
+    st.info(
+        "There is no experiment yet. Start one on the page Experiments, or run `make demo-experiments`.",
+        icon=":material/science:",
+    )
+    state.link("home", "Start an experiment")
+
+
+def no_model(experiment: Experiment, error: UserError) -> None:
+    """Why this experiment cannot be asked, and what can."""
+    st.info(wording.plain(str(error)), icon=":material/cloud_off:")
+    state.link("home", "Choose another experiment")
+    state.link("compare", f"Compare the scores of {wording.plain(experiment.name)}", runs=experiment.name)
+
+
+def text_too_long() -> None:
+    """Says so where the typed text is too long for a link; draws nothing otherwise."""
+    if not state.text_fits():
+        st.caption(
+            ":material/link_off: The text is too long for a link: it stays in this browser tab, and the "
+            "address carries everything else."
+        )
+
+
+def downloads(files: Sequence[Download], *, key: str) -> None:
+    """A row of download buttons; nothing runs again when one is pressed."""
+    with st.container(horizontal=True):
+        for number, file in enumerate(files):
+            st.download_button(
+                file.label,
+                file.data,
+                file_name=file.name,
+                mime=file.mime,
+                key=f"{key}_{number}",
+                icon=":material/download:",
+                on_click="ignore",
+            )
