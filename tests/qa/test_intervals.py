@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import qa.intervals
-from qa.intervals import mcnemar, paired_interval, paragraph_interval
+from qa.intervals import (
+    as_interval,
+    holm,
+    mcnemar,
+    paired_interval,
+    paragraph_interval,
+    paragraph_intervals,
+)
 
 
 def clustered(paragraphs, seed=0, size=8):
@@ -63,9 +70,9 @@ def test_blocks_change_nothing(monkeypatch):
     values, paragraphs = clustered(30)
     whole = paragraph_interval(values, paragraphs, resamples=500)
     monkeypatch.setattr(qa.intervals, "_DRAWS_PER_BLOCK", 30 * 7)
-    assert paragraph_interval(values, paragraphs, resamples=500) == whole
+    assert paragraph_interval(values, paragraphs, resamples=500) == pytest.approx(whole, abs=1e-12)
     monkeypatch.setattr(qa.intervals, "_DRAWS_PER_BLOCK", 1)  # a block holds one resample at least
-    assert paragraph_interval(values, paragraphs, resamples=500) == whole
+    assert paragraph_interval(values, paragraphs, resamples=500) == pytest.approx(whole, abs=1e-12)
 
 
 def test_interval_depends_on_the_seed_but_not_on_the_order_of_questions():
@@ -136,3 +143,34 @@ def test_mcnemar_against_binomial_coefficients(only_a, only_b, both):
 def test_mcnemar_without_discordant_pairs():
     assert mcnemar([True, False], [True, False]) == 1.0
     assert mcnemar([], []) == 1.0
+
+
+def test_many_means_at_once_against_a_plain_loop(monkeypatch):
+    values, paragraphs = clustered(9, size=4)
+    both = np.stack([values, values**2])
+    groups = np.stack([np.ones(len(values), bool), np.arange(len(values)) % 3 == 0])
+    keys = sorted(set(paragraphs))
+    members = [np.array([other == key for other in paragraphs]) for key in keys]
+    means = []
+    for drawn in np.random.default_rng(3).integers(len(keys), size=(300, len(keys))):
+        sample = np.concatenate([np.flatnonzero(members[index]) for index in drawn])
+        means.append([[value[sample[group[sample]]].mean() for value in both] for group in groups])
+    expected = np.moveaxis(np.quantile(np.array(means), [0.025, 0.975], axis=0), 0, -1)
+    found = paragraph_intervals(both, groups, paragraphs, resamples=300, seed=3)
+    assert found == pytest.approx(expected, abs=1e-12)
+    monkeypatch.setattr(qa.intervals, "_SUMS_AT_ONCE", 1)  # one value at a time
+    assert paragraph_intervals(both, groups, paragraphs, resamples=300, seed=3) == pytest.approx(found)
+
+
+def test_a_group_on_one_paragraph_has_no_interval_and_one_on_few_is_not_empty():
+    values = np.array([[0.0, 1.0, 0.0, 1.0]])
+    groups = np.array([[True, True, False, False], [True, False, True, False], [False] * 4])
+    found = paragraph_intervals(values, groups, ["p", "p", "q", "r"], resamples=200)
+    assert [as_interval(bounds) for bounds in found[:, 0]] == [None, (0.0, 0.0), None]
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([0.2]) == [0.2]
+    assert holm([]) == []
