@@ -1,4 +1,4 @@
-"""Two experiments on the same questions: what the second gained, and whether that could be chance.
+"""Experiments on the same questions: what one gained over another, and whether that could be chance.
 
 Questions are joined by id, and the difference is taken question by question: two runs agree on most of them,
 so a paired interval is far narrower than the two scores' own intervals suggest. The trap: scores on different
@@ -7,7 +7,7 @@ data cannot be paired, however alike the data's names are; the fingerprint decid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,16 +15,31 @@ from numpy.typing import NDArray
 
 from qa.errors import UserError
 from qa.experiment import Experiment
-from qa.intervals import mcnemar, paired_interval
-from qa.squad import Question, QuestionSet
+from qa.intervals import as_interval, mcnemar, paragraph_intervals
+from qa.scored import METRICS, Answers, read_answers, scored_sets
+from qa.squad import Question
 
-METRICS = ("exact_match", "f1")
 # As in the official v2.0 script: all questions, those with an answer, those without.
-PARTS: tuple[tuple[str, Callable[[Question], bool]], ...] = (
-    ("", lambda _question: True),
-    ("HasAns_", lambda question: bool(question.answers)),
-    ("NoAns_", lambda question: not question.answers),
-)
+PARTS = ("", "HasAns_", "NoAns_")
+CELLS = ("both", "first", "second", "neither")
+Interval = tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One metric of one experiment.
+
+    Attributes:
+        metric: exact_match or f1, with HasAns_ or NoAns_ in front where it is over a part.
+        count: questions it is over.
+        value: in percent.
+        interval: 95 % interval of the value, by paragraph; None for one paragraph.
+    """
+
+    metric: str
+    count: int
+    value: float
+    interval: Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +58,7 @@ class Difference:
     count: int
     first: float
     second: float
-    interval: tuple[float, float] | None
+    interval: Interval
 
     @property
     def difference(self) -> float:
@@ -69,34 +84,11 @@ class Comparison:
 
 
 def compare(first: Experiment, second: Experiment) -> Comparison:
-    """Compare two finished experiments.
+    """Compare two finished experiments on their validation questions.
 
     Raises:
         UserError: one has no scores, or they were scored on different questions.
     """
-    questions = _common_questions(first, second)
-    scores = np.stack([_scores(experiment, questions) for experiment in (first, second)])  # [2, metric, N]
-    is_v2 = any(not question.answers for question in questions.questions)
-    differences = [
-        _difference(f"{part}{metric}", scores[:, index], questions.questions, chosen)
-        for part, holds in (PARTS if is_v2 else PARTS[:1])
-        for index, metric in enumerate(METRICS)
-        if (chosen := np.array([holds(question) for question in questions.questions])).any()
-    ]
-    exact = scores[:, 0] == 1
-    cells = ((True, True), (True, False), (False, True), (False, False))
-    both, only_first, only_second, neither = (
-        int(((exact[0] == one) & (exact[1] == other)).sum()) for one, other in cells
-    )
-    return Comparison(
-        (first.name, second.name),
-        tuple(differences),
-        (both, only_first, only_second, neither),
-        mcnemar(exact[0], exact[1]),
-    )
-
-
-def _common_questions(first: Experiment, second: Experiment) -> QuestionSet:
     prints = [
         experiment.environment()["data"].get("validation", {}).get("sha256") for experiment in (first, second)
     ]
@@ -105,29 +97,90 @@ def _common_questions(first: Experiment, second: Experiment) -> QuestionSet:
             f"{first.name!r} and {second.name!r} were scored on different questions; evaluate both on the "
             "same data: python -m qa evaluate"
         )
-    return first.validation_questions()
+    for experiment in (first, second):
+        experiment.metrics()
+    questions = first.validation_questions().questions
+    one, other = (
+        read_answers(scored_sets(experiment)[prints[0]], questions) for experiment in (first, second)
+    )
+    return compare_with(one, [other], questions)[0]
 
 
-def _scores(experiment: Experiment, questions: QuestionSet) -> NDArray[np.float64]:
-    """Exact match and F1 of every question, in the order of the questions; [2, N]."""
-    rows = {row["id"]: row for row in experiment.predictions()}
-    absent = [question.id for question in questions.questions if question.id not in rows]
-    if absent:
-        raise UserError(
-            f"{experiment.path / 'predictions.jsonl'}: has no row for {len(absent)} of its questions "
-            f"({absent[0]} first); evaluate the experiment again"
+def compare_with(
+    reference: Answers, others: Sequence[Answers], questions: Sequence[Question]
+) -> list[Comparison]:
+    """Compare each of several experiments with the reference.
+
+    Args:
+        reference: the first of every pair.
+        others: the second.
+        questions: what all answered.
+    """
+    parts = part_masks(questions)
+    changes = [100 * (other.scores - reference.scores) for other in others]
+    bounds = _intervals(changes, parts, questions)  # [part, other, metric, 2]
+    found = []
+    for index, other in enumerate(others):
+        differences = tuple(
+            Difference(
+                f"{part}{metric}",
+                int(mask.sum()),
+                float(100 * reference.scores[number][mask].mean()),
+                float(100 * other.scores[number][mask].mean()),
+                as_interval(bounds[row, index, number]),
+            )
+            for row, (part, mask) in enumerate(parts.items())
+            for number, metric in enumerate(METRICS)
         )
-    return np.array([[rows[question.id][metric] for question in questions.questions] for metric in METRICS])
+        cells = cells_of(reference, other)
+        counts = [int((cells == cell).sum()) for cell in range(len(CELLS))]
+        right = (counts[0], counts[1], counts[2], counts[3])
+        p_value = mcnemar(reference.right, other.right)
+        found.append(Comparison((reference.name, other.name), differences, right, p_value))
+    return found
 
 
-def _difference(
-    metric: str, scores: NDArray[np.float64], questions: Sequence[Question], chosen: NDArray[np.bool_]
-) -> Difference:
-    """Of scores [2, N], over the questions chosen [N]."""
-    a, b = 100 * scores[:, chosen]
-    paragraphs = [question.paragraph for question, taken in zip(questions, chosen, strict=True) if taken]
-    interval = paired_interval(a, b, paragraphs=paragraphs)
-    return Difference(metric, len(a), float(a.mean()), float(b.mean()), interval)
+def scores_of(experiments: Sequence[Answers], questions: Sequence[Question]) -> list[tuple[Score, ...]]:
+    """The metrics of each experiment, with intervals of its own."""
+    parts = part_masks(questions)
+    bounds = _intervals([100 * answers.scores for answers in experiments], parts, questions)
+    return [
+        tuple(
+            Score(
+                f"{part}{metric}",
+                int(mask.sum()),
+                float(100 * answers.scores[number][mask].mean()),
+                as_interval(bounds[row, index, number]),
+            )
+            for row, (part, mask) in enumerate(parts.items())
+            for number, metric in enumerate(METRICS)
+        )
+        for index, answers in enumerate(experiments)
+    ]
+
+
+def part_masks(questions: Sequence[Question]) -> dict[str, NDArray[np.bool_]]:
+    """Which questions are in each part [N]; only "" unless some are unanswerable; none that is empty."""
+    answerable = np.array([bool(question.answers) for question in questions])
+    masks = dict(zip(PARTS, (np.ones_like(answerable), answerable, ~answerable), strict=True))
+    return {part: mask for part, mask in masks.items() if not part or (mask.any() and not answerable.all())}
+
+
+def _intervals(
+    values: Sequence[NDArray[np.float64]],
+    parts: dict[str, NDArray[np.bool_]],
+    questions: Sequence[Question],
+) -> NDArray[np.float64]:
+    """Intervals of E times two values per question [2, N]: [part, E, metric, 2]."""
+    rows = np.concatenate([np.empty((0, len(questions))), *values])
+    paragraphs = [question.paragraph for question in questions]
+    bounds = paragraph_intervals(rows, np.stack([*parts.values()]), paragraphs)
+    return bounds.reshape(len(parts), len(values), len(METRICS), 2)
+
+
+def cells_of(first: Answers, second: Answers) -> NDArray[np.int64]:
+    """Which of CELLS each question is in, as its number [N]."""
+    return np.where(first.right, np.where(second.right, 0, 1), np.where(second.right, 2, 3))
 
 
 def describe(comparison: Comparison) -> str:
