@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
 from dashboard import elements, state
 from qa.errors import UserError
 
-st.set_page_config(page_title="QA attention", page_icon=":material/science:", layout="wide")
+ICON = Path(__file__).with_name("icon.png")
+
+# The icon is a file of ours: a Material symbol would be fetched from another host for the browser's tab.
+st.set_page_config(page_title="QA attention", page_icon=str(ICON), layout="wide")
 
 # A page joins the menu as soon as its script is there.
 scripts = {
