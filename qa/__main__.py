@@ -17,7 +17,14 @@ from typing import Any
 
 from qa.config import make_settings, parse_overrides
 from qa.errors import UserError
-from qa.experiment import Experiment, experiments_dir, find_experiment, list_experiments
+from qa.experiment import (
+    FINGERPRINT,
+    Experiment,
+    experiments_dir,
+    find_experiment,
+    list_experiments,
+    read_dataset,
+)
 from qa.metrics import Scores, read_predictions, score
 from qa.progress import Bar
 from qa.squad import QuestionSet, load_questions
@@ -57,7 +64,11 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = _command(commands, "evaluate", _evaluate, "score an experiment's model on other data")
     evaluate.add_argument("experiment")
-    evaluate.add_argument("--dataset", required=True, help="SQuAD JSON file, hub name or pocket")
+    evaluate.add_argument(
+        "--dataset",
+        required=True,
+        help="SQuAD JSON file, hub name, pocket, or the fingerprint of a set kept beside the experiments",
+    )
     evaluate.add_argument("--limit", type=_count, help="only about this many questions, in whole paragraphs")
 
     scoring = _command(commands, "score", _score, "score a {id: text} file as the official script does")
@@ -151,9 +162,11 @@ def _refuse_blank(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     experiment = _find(options)
     experiment.model_folder()
-    questions = load_questions(options.dataset, "validation").limited(options.limit)
+    root = experiment.path.parent
+    questions = _questions(options.dataset, root).limited(options.limit)
     from qa.evaluation import Prepared, evaluate
     from qa.reader import Reader
+    from qa.run import keep_dataset
 
     reader = Reader.of(experiment)
     prepared = Prepared.of(questions, reader.encoder.tokenizer, reader.reading)
@@ -164,9 +177,16 @@ def _evaluate(options: argparse.Namespace) -> None:
             reader.encoder, prepared, reader.reading, threshold=reader.threshold, progress=bar.at
         )
     metrics = {**found.metrics(), "dataset": questions.name}
-    folder = experiment.write_evaluation(questions.sha256(), metrics, found.rows())
+    folder = experiment.write_evaluation(keep_dataset(root, questions), metrics, found.rows())
     _tell(f"written to {folder}")
     _report(found.scores, options, intervals=metrics)
+
+
+def _questions(source: str, root: Path) -> QuestionSet:
+    """What `--dataset` names; a fingerprint is of a copy kept beside the experiments."""
+    if FINGERPRINT.fullmatch(source):
+        return read_dataset(root, source, "")
+    return load_questions(source, "validation")
 
 
 def _tell_threshold(experiment: Experiment, threshold: float | None, questions: QuestionSet) -> None:

@@ -25,6 +25,7 @@ from qa.errors import UserError
 from qa.squad import Question, QuestionSet
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 CHECKPOINT = re.compile(r"checkpoint-(?P<step>0|[1-9][0-9]*)")
 STATES = ("running", "finished", "stopped", "failed")
 SILENT_SECONDS = 60.0
@@ -319,7 +320,7 @@ def read_dataset(root: Path, sha: str, name: str) -> QuestionSet:
         UserError: there is none of that fingerprint, or it is broken.
     """
     file = dataset_file(root, sha)
-    if not re.fullmatch(r"[0-9a-f]{64}", sha) or not file.is_file():
+    if not FINGERPRINT.fullmatch(sha) or not file.is_file():
         raise UserError(
             f"the validation questions ({name or 'unknown'}) are not in {file.parent}; bring this folder "
             "along when experiments are moved"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
 from tqdm import tqdm
+
+SECONDS = "PROGRESS_SECONDS"  # between lines in a log, for a program that follows it
 
 
 class Bar:
@@ -18,7 +21,7 @@ class Bar:
             dynamic_ncols=True,
             leave=False,
             # In a log file every refresh is a line.
-            mininterval=0.1 if sys.stderr.isatty() else 20,
+            mininterval=0.1 if sys.stderr.isatty() else float(os.environ.get(SECONDS, "20")),
         )
 
     def __enter__(self) -> Bar:

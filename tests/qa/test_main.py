@@ -10,8 +10,9 @@ import pytest
 import small_runs
 import tiny_models
 from qa.__main__ import main
-from qa.experiment import Experiment
+from qa.experiment import Experiment, read_dataset
 from qa.importing import import_model
+from qa.squad import load_questions
 
 OFFICIAL = {"exact": "exact_match", "f1": "f1", "total": "count"}
 
@@ -100,6 +101,20 @@ def test_evaluate_v1_ignores_the_threshold(root, squad_dir, capsys):
     assert "HasAns_f1" not in found
 
 
+def test_what_was_evaluated_on_is_kept_and_can_be_named_by_its_fingerprint(root, tmp_path, capsys):
+    data = small_runs.write_questions(tmp_path / "other.json", paragraphs=2, seed=8)
+    arguments = ["evaluate", "one", "--experiments-dir", str(root), "--json", "--dataset"]
+    assert main([*arguments, str(data)]) == 0
+    first = last_json(capsys)
+    sha = load_questions(str(data)).sha256()
+    assert read_dataset(root, sha, "").name == "other.json"
+    data.unlink()
+    assert main([*arguments, sha]) == 0
+    assert last_json(capsys) == first
+    assert main([*arguments, "0" * 64]) == 2
+    assert "not in" in capsys.readouterr().err
+
+
 def test_import_of_predictions_makes_an_experiment_without_a_model(tmp_path, squad_dir, capsys):
     arguments = ["import", "theirs", "--dataset", str(squad_dir / "dev-v1.1.json")]
     arguments += ["--predictions", str(squad_dir / "predictions" / "r-net-plus-v1.1.json")]
@@ -178,7 +193,6 @@ def test_a_checkpoint_without_a_head_is_not_imported(files, tmp_path):
 
     from qa.config import Settings
     from qa.errors import UserError
-    from qa.squad import load_questions
 
     encoder = AutoModel.from_pretrained(files / "model")
     encoder.save_pretrained(tmp_path / "bare")
