@@ -101,7 +101,9 @@ class Experiment:
             status = self.status()
         except UserError:
             return "broken"
-        return "interrupted" if status["state"] == "running" and not _alive(status) else str(status["state"])
+        return (
+            "interrupted" if status["state"] == "running" and not is_alive(status) else str(status["state"])
+        )
 
     def environment(self) -> dict[str, Any]:
         """`environment.json`: versions, device, commit, seed, fingerprints.
@@ -275,7 +277,8 @@ def find_experiment(root: Path, name: str) -> Experiment:
     return experiments[name]
 
 
-def _alive(status: dict[str, Any]) -> bool:
+def is_alive(status: dict[str, Any]) -> bool:
+    """Whether the run that wrote this status as `running` still goes on."""
     try:
         seen = datetime.fromisoformat(str(status["updated"])).astimezone(UTC).timestamp()
     except (KeyError, ValueError, OverflowError):
