@@ -233,13 +233,16 @@ def find_analyses(experiment: Experiment, kind: Kind) -> list[Path]:
     return sorted(files_of_kind, key=lambda file: (-file.stat().st_mtime_ns, file.name))
 
 
-def read_analysis(path: Path, kind: Kind, *, model: str | None) -> Found:
+def read_analysis(
+    path: Path, kind: Kind, *, model: str | None, columns: Sequence[str] | None = None
+) -> Found:
     """A table with what it is about.
 
     Args:
         path: of the file.
         kind: what it must be.
         model: fingerprint of the model that it must be of; None: of any.
+        columns: to read; None: all.
 
     Raises:
         UserError: it is cut short or no such table, or of another version, model or shape.
@@ -261,7 +264,7 @@ def read_analysis(path: Path, kind: Kind, *, model: str | None) -> Found:
     if not schema.equals(kind.columns, check_metadata=False) or not isinstance(found["about"], dict):
         raise files.BrokenFileError(f"{path}: its columns are not those of {kind.name!r}; {again}")
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise files.BrokenFileError(f"{path}: damaged; {again}") from error
     return Found(path, found["about"], table)

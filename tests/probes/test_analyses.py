@@ -101,6 +101,7 @@ def test_other_questions_models_and_versions_have_files_of_their_own(experiment)
 def test_another_version_model_or_shape_is_refused(experiment):
     path = write_analysis(experiment, HEADER, part(0))
     assert read_analysis(path, KIND, model=None).table.equals(part(0))
+    assert read_analysis(path, KIND, model=None, columns=["value"]).table.equals(part(0).select(["value"]))
     again = "make it again: python -m probes sample NAME"
     with pytest.raises(UserError, match=f"another model than this experiment has now; {again}"):
         read_analysis(path, KIND, model="b" * 64)
