@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from probes.maps import ANSWER, CLS, CONTEXT, QUESTION, SEP, Bool, View
+from probes.words import Int
 
 
 def around_answer(view: View, most: int) -> View:
@@ -29,14 +30,18 @@ def around_answer(view: View, most: int) -> View:
     special = np.flatnonzero(np.isin(view.regions, (CLS, SEP)))
     question = np.flatnonzero(view.regions == QUESTION)[: min(most // 2, most - len(special))]
     nearest = _nearest(view.regions[context] == ANSWER, most - len(special) - len(question))
-    kept = np.sort(np.concatenate([special, question, context[nearest]]))
-    square = np.ix_(kept, kept)
+    return at_places(view, np.sort(np.concatenate([special, question, context[nearest]])).astype(np.int32))
+
+
+def at_places(view: View, places: Int) -> View:
+    """Some rows and columns of a view."""
+    square = np.ix_(places, places)
     return replace(
         view,
         probabilities=view.probabilities[:, :, square[0], square[1]],
-        labels=tuple(view.labels[place] for place in kept),
-        chars=view.chars[kept],
-        regions=view.regions[kept],
+        labels=tuple(view.labels[place] for place in places),
+        chars=view.chars[places],
+        regions=view.regions[places],
         seen=None if view.seen is None else view.seen[square],
     )
 

@@ -15,12 +15,16 @@ import vl_convert
 from dashboard.charts.heatmaps import (
     ANSWERS,
     LONGEST_WORD,
+    PICKED,
     WORDS,
+    Style,
     _step,
     columns_of,
     head_heatmap,
     layer_heatmaps,
+    selectable,
 )
+from dashboard.charts.looks import DARK, LIGHT
 from probes.maps import ALL_HEADS, View
 from probing import small_attention
 from qa.errors import UserError
@@ -85,8 +89,46 @@ def test_a_head_has_the_numbers_of_the_attention(view):
     for row in rows:
         expected = view.probabilities[1, 1, row["query"], row["key"]]
         assert row["attention"] == pytest.approx(expected, abs=6e-6)
-        assert (row["from"], row["to"]) == (view.labels[row["query"]], view.labels[row["key"]])
         assert row["head"] == 2
+
+
+def test_a_cell_is_told_by_words_that_are_looked_up(view):
+    mark = specification(head_heatmap(view, 4, 0, title="t"))["mark"]
+    assert mark["tooltip"]["expr"] == (
+        f"{{'attends': {WORDS}[datum.query], 'attended to': {WORDS}[datum.key], "
+        "'attention': format(datum.attention, '.4f')}"
+    )
+
+
+def test_a_part_of_a_map(view):
+    style = Style(rows=np.array([1, 2], np.int32), columns=np.array([4, 5, 6], np.int32))
+    chart = head_heatmap(view, 4, 0, title="t", style=style)
+    assert {(row["query"], row["key"]) for row in rows_of(chart)} == {
+        (query, key) for query in (1, 2) for key in (4, 5, 6)
+    }
+    assert sorted(set(words_drawn(chart)) & set(view.labels)) == sorted(
+        {view.labels[n] for n in (1, 2, 4, 5, 6)}
+    )
+    assert specification(chart)["view"]["fill"] == LIGHT.grid, "nothing is missing"
+
+
+def test_values_with_a_sign_have_two_colours_around_nothing(view):
+    signed = replace(view, probabilities=view.probabilities - 0.25)
+    style = Style(measure="difference", look=DARK)
+    color = specification(head_heatmap(signed, 4, 0, title="t", style=style))["encoding"]["color"]
+    top = float(np.abs(signed.probabilities).max())
+    assert color["scale"]["domain"] == [-top, 0, top]
+    assert color["scale"]["range"] == [DARK.less, DARK.nothing, DARK.more]
+    assert color["legend"]["title"] == "difference"
+
+
+def test_a_click_chooses_a_cell(view):
+    (chosen,) = (
+        one
+        for one in specification(selectable(head_heatmap(view, 4, 0, title="t")))["params"]
+        if one["name"] == PICKED
+    )
+    assert chosen["select"]["fields"] == ["query", "key"]
 
 
 def test_a_layer_has_the_numbers_of_all_its_heads(view):
@@ -190,7 +232,7 @@ def test_columns(heads, columns):
 
 
 def test_cells_are_whole_pixels_and_no_smaller_than_a_label():
-    steps = [_step(words, smallest=10, largest=20) for words in range(1, 200)]
+    steps = [_step(words, 10, 20) for words in range(1, 200)]
     assert (max(steps), min(steps)) == (20, 10)
     assert steps == sorted(steps, reverse=True)
     assert all(type(step) is int for step in steps)
