@@ -1,0 +1,43 @@
+"""Which colour, dash and shape an experiment has: the same in every chart that shows the same experiments.
+
+Every colour stands out from white and from the dark page at least 3 to 1. The trap: there are more
+experiments than colours one can tell apart, so beyond COLORS the dash changes, shapes change with every
+experiment, and a legend names them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import altair as alt
+
+COLORS = ("#2f7de1", "#c96a00", "#0f8f7f", "#d03a86", "#8457e0", "#5d8a12", "#a8672f", "#6c7686")
+DASHES = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3))
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-left")
+LEGEND_COLUMNS = 4
+LONGEST_NAME = 32
+
+
+def color(names: Sequence[str], field: str = "experiment") -> alt.Color:
+    """Colours of the experiments, the reference being first, with a legend above the chart."""
+    scale = alt.Scale(domain=[*names], range=[COLORS[place % len(COLORS)] for place in range(len(names))])
+    return alt.Color(f"{field}:N", title=None, scale=scale, legend=_legend())
+
+
+def dash(names: Sequence[str], field: str = "experiment") -> alt.StrokeDash:
+    """Dashes that change when the colours begin again."""
+    dashes = [[*DASHES[place // len(COLORS) % len(DASHES)]] for place in range(len(names))]
+    scale = alt.Scale(domain=[*names], range=dashes)
+    return alt.StrokeDash(f"{field}:N", title=None, scale=scale, legend=_legend())
+
+
+def shape(names: Sequence[str], field: str = "experiment") -> alt.Shape:
+    """Shapes of points."""
+    shapes = [SHAPES[place % len(SHAPES)] for place in range(len(names))]
+    return alt.Shape(
+        f"{field}:N", title=None, scale=alt.Scale(domain=[*names], range=shapes), legend=_legend()
+    )
+
+
+def _legend() -> alt.Legend:
+    return alt.Legend(orient="top", columns=LEGEND_COLUMNS, labelLimit=220, symbolLimit=0, title=None)
