@@ -134,7 +134,7 @@ class Variants:
 
     def _batches(self, T: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """A layer, and sets of which it is the lowest."""
-        size = max(1, self.batch_bytes // _bytes_of_variant(self.parts, T))
+        size = max(1, self.batch_bytes // bytes_of_layer(self.parts, T))
         changed: Bool = np.any(self.gone, axis=2)  # [N, L]
         for first in range(changed.shape[1]):
             sets = np.flatnonzero(changed[:, first] & ~changed[:, :first].any(1))
@@ -146,7 +146,7 @@ class Variants:
         return lambda number, context: ablated(context, gone[:, number], how=self.how)
 
 
-def _bytes_of_variant(parts: Parts, T: int) -> int:
+def bytes_of_layer(parts: Parts, T: int) -> int:
     """What the activations of one layer take at most at a time, roughly, for one window of T tokens."""
     layer = parts.layers[0]
     linear = [module for module in layer.block.modules() if isinstance(module, nn.Linear)]

@@ -215,7 +215,7 @@ def _effects(
     (before,) = decode(windows, start[0], end[0], max_answer_length=length, n_best=reader.reading.n_best)
     if not before.n_best:
         raise UserError("context: it has no token that could be an answer; give a text with words in it")
-    copies = _copies(windows, len(start))
+    copies = copies_of(windows, len(start))
     answers = decode(copies, start.ravel(), end.ravel(), max_answer_length=length, n_best=1)
     span = SpanTarget.of(windows, before.n_best[0])
     before, *after = (answer.with_threshold(reader.threshold) for answer in [before, *answers[1:]])
@@ -247,7 +247,7 @@ def _objects(values: Sequence[Any]) -> NDArray[np.object_]:
     return array
 
 
-def _copies(windows: WindowSet, count: int) -> WindowSet:
+def copies_of(windows: WindowSet, count: int) -> WindowSet:
     """The windows of one question as those of so many questions."""
     steps = np.arange(count)[:, None]
     splits = windows.splits[:-1] + steps * len(windows.ids)

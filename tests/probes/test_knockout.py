@@ -210,7 +210,7 @@ def test_chosen_layers_and_heads(architecture, attention, reader_of):
 @pytest.mark.parametrize("attention", ["fast", "eager"])
 def test_batches_stay_within_the_memory_that_is_given(attention, reader_of, monkeypatch):
     reader, seen = reader_of("deberta-v3", attention), []
-    monkeypatch.setattr("probes.ablation._bytes_of_variant", lambda parts, T: 10 * T)
+    monkeypatch.setattr("probes.ablation.bytes_of_layer", lambda parts, T: 10 * T)
     whole = knock_out_each(reader, QUESTION, CONTEXT)
     last = describe(reader.encoder.model).layers[1].output
 
