@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import streamlit as st
 
 from dashboard import state, wording
+from dashboard.charts.looks import DARK, LIGHT, Look
 from qa.errors import UserError
 from qa.experiment import Experiment, list_experiments
 
@@ -19,14 +20,19 @@ class Download:
     Attributes:
         label: on the button, ours.
         name: of the file.
-        data: its content.
+        data: its content, or what makes it when the button is pressed.
         mime: its type.
     """
 
     label: str
     name: str
-    data: bytes | str
+    data: bytes | str | Callable[[], bytes | str]
     mime: str
+
+
+def look() -> Look:
+    """The colours of charts for the page as this browser shows it."""
+    return DARK if st.context.theme.type == "dark" else LIGHT
 
 
 def text(content: str) -> None:
