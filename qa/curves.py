@@ -61,7 +61,8 @@ def _places(rows: Sequence[Mapping[str, Any]], by: By, windows: float) -> NDArra
 
 def _speed(row: Mapping[str, Any]) -> float:
     speed = row.get("examples_per_second")
-    return float(speed) if _is_number(speed) and speed > 0 else np.nan
+    number = float(speed) if isinstance(speed, int | float) and _is_number(speed) else np.nan
+    return number if number > 0 else np.nan
 
 
 def _is_number(value: Any) -> bool:
