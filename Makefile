@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 TYPED := $(wildcard qa probes dashboard benchmarks pocket/build.py interactive_attention_analysis.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo-experiments test prove lint types clean
+.PHONY: help setup demo-experiments demo test prove lint types clean
 
 help:  ## say what the targets do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ $(INSTALLED): requirements.txt requirements-dev.txt
 
 demo-experiments: setup  ## two real experiments on the bundled model and questions, compared (minutes)
 	$(RUN) qa.demo
+
+demo: demo-experiments  ## the same, then the dashboard opens in the browser
+	$(RUN) streamlit run dashboard/Home.py
 
 test: setup  ## the whole test suite
 	$(RUN) pytest

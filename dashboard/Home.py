@@ -26,7 +26,7 @@ scripts = {
     for name, page in state.PAGES.items()
     if state.exists(name)
 }
-chosen = st.navigation([*scripts.values()])
+chosen = st.navigation([*scripts.values()], position="top")
 state.arrive(chosen.url_path or "home")
 try:
     chosen.run()

@@ -25,3 +25,27 @@ def plain(text: str) -> str:
 def as_html(text: str) -> str:
     """HTML that shows exactly this text, line breaks and runs of blanks included."""
     return f'<div dir="auto" style="white-space: pre-wrap; overflow-wrap: anywhere">{html.escape(text)}</div>'
+
+
+def duration(seconds: float) -> str:
+    """A time span in the two largest units that matter, such as 2 h 5 min."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes = round(whole / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {rest} min" if rest else f"{hours} h"
+    return f"{round(hours / 24)} days"
+
+
+def counted(number: int, noun: str) -> str:
+    """The number with its noun, such as 1 experiment or 1,000 experiments."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def between(interval: tuple[float, float] | None) -> str:
+    """A 95 % interval of percentages, such as 38.7 – 50.0; nothing where there is none."""
+    return "" if interval is None else f"{interval[0]:.1f} – {interval[1]:.1f}"
