@@ -75,14 +75,19 @@ def _what(shown: View, view: View) -> str:
 
 def png(chart: alt.Chart | alt.FacetChart) -> bytes:
     """The chart at twice its size, or as far as `MOST_PIXELS` allow."""
-    with alt.data_transformers.disable_max_rows():
-        specification = chart.to_dict()
-    svg = vl_convert.vegalite_to_svg(specification, allowed_base_urls=[])
-    size = SIZE.match(svg)
-    assert size is not None, svg[:200]
+    drawn = svg(chart)
+    size = SIZE.match(drawn)
+    assert size is not None, drawn[:200]
     longest = max(float(size["width"]), float(size["height"]))
     scale = next((scale for scale in SCALES if scale * longest <= MOST_PIXELS), SCALES[-1])
-    return _packed(vl_convert.svg_to_png(svg, scale=scale))
+    return _packed(vl_convert.svg_to_png(drawn, scale=scale))
+
+
+def svg(chart: alt.TopLevelMixin) -> str:
+    """The chart as SVG: text stays text, in the reader's own font."""
+    with alt.data_transformers.disable_max_rows():
+        specification = chart.to_dict()
+    return vl_convert.vegalite_to_svg(specification, allowed_base_urls=[])
 
 
 def _packed(picture: bytes) -> bytes:
