@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
-from playwright.sync_api import Browser, Page, Response, WebSocket
+from playwright.sync_api import Browser, ConsoleMessage, Page, Response, WebSocket
 
 ROOT = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"
@@ -28,6 +28,7 @@ WAIT_MS = 60_000
 # Budgets of a page: bytes through the websocket and as media, counted before compression.
 FIRST_LOAD, CLICK = 1_500_000, 200_000
 
+SEARCHED = ("/_stcore/health", "/_stcore/host-config")
 CHROMIUM = (
     "--disable-gpu",
     "--disable-background-networking",
@@ -162,7 +163,7 @@ def watch(browser: Browser, address: str, *, width: int = 1280, dark: bool = Fal
     )
     context.add_init_script(LONG_TASKS)
     visit = Visit(context.new_page(), address)
-    context.on("console", lambda message: _note_error(visit, message.type, message.text))
+    context.on("console", lambda message: _note_error(visit, message))
     context.on("weberror", lambda error: visit.errors.append(str(error.error)))
     context.on("request", lambda request: _note_host(visit, request.url))
     context.on("response", lambda response: _count_media(visit, response))
@@ -170,9 +171,11 @@ def watch(browser: Browser, address: str, *, width: int = 1280, dark: bool = Fal
     return visit
 
 
-def _note_error(visit: Visit, kind: str, text: str) -> None:
-    if kind == "error":
-        visit.errors.append(text)
+def _note_error(visit: Visit, message: ConsoleMessage) -> None:
+    # On a page other than the first Streamlit looks for its server below the page's path too, and finds none.
+    is_search = urlsplit(message.location["url"]).path.endswith(SEARCHED)
+    if message.type == "error" and not is_search:
+        visit.errors.append(message.text)
 
 
 def _note_host(visit: Visit, url: str) -> None:
