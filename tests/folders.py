@@ -108,12 +108,11 @@ def many(root: Path, *, count: int = 1000, rows: tuple[int, ...] | None = None) 
     pool.mkdir(parents=True)
     for number, size in enumerate(sizes):
         draw = random.Random(number)
-        lines = (
-            json.dumps({"id": str(row), "prediction": "x", "exact_match": float(hit), "f1": float(hit)}) + "\n"
-            for row in range(size)
-            for hit in [draw.random() < 0.5]
+        hits = [float(draw.random() < 0.5) for _ in range(size)]
+        answers = (
+            {"id": str(row), "prediction": "x", "exact_match": hit, "f1": hit} for row, hit in enumerate(hits)
         )
-        (pool / str(number)).write_text("".join(lines))
+        (pool / str(number)).write_text("".join(json.dumps(row) + "\n" for row in answers))
     pattern = write(root.parent / "pattern", "pattern").path
     for number in range(count):
         folder = root / f"run-{number:04}"

@@ -32,7 +32,7 @@ SCRIPT = PROJECT / "run_experiment.py"
 TEMPLATES = {"Bundled (pocket)": POCKET_SETTINGS, "DeBERTa v3 base on SQuAD": PROJECT / "config.yaml"}
 FOLDER = ".started"
 TAIL_BYTES = 8000
-LONGEST_LINE = 200
+LONGEST_LINE = 500
 
 
 @dataclass(frozen=True, slots=True)
