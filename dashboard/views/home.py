@@ -132,12 +132,12 @@ def _actions(root: Path, ticked: list[Summary]) -> None:
         if st.button(
             f"Compare {len(ticked)}" if several else "Compare",
             type="primary" if several else "secondary",
-            disabled=not (several and state.exists("compare")),
+            disabled=not several,
             icon=state.PAGES["compare"].icon,
         ):
             state.go("compare", runs=",".join(one.name for one in ticked))
         single = ticked[0] if len(ticked) == 1 else None
-        can_ask = single is not None and single.has_model and state.exists("ask")
+        can_ask = single is not None and single.has_model
         if st.button(
             "Ask",
             type="primary" if can_ask else "secondary",
