@@ -19,6 +19,7 @@ from dashboard.charts.looks import Look
 
 ROW = 22  # pixels of a dot and its line
 BETWEEN = 14  # pixels between groups
+AROUND = 90  # pixels of legend and axis, which a page counts as part of a chart's height
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +96,9 @@ def _layers(dots: Sequence[Dot], *, title: str, format_: str) -> list[alt.Chart]
 
 def _finished(layers: Sequence[alt.Chart], dots: Sequence[Dot]) -> alt.LayerChart:
     rows, names = {dot.row for dot in dots}, {dot.series for dot in dots}
-    height = len(rows) * (ROW * len(names) + BETWEEN)
-    chart: alt.LayerChart = alt.layer(*layers).properties(height=height, padding=4).configure(font=FONT)
+    height = AROUND + len(rows) * (ROW * len(names) + BETWEEN)
+    drawn = alt.layer(*layers).properties(height=height, padding=series.PADDING)
+    chart: alt.LayerChart = drawn.configure(font=FONT)
     return chart
 
 

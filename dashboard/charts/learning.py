@@ -46,7 +46,8 @@ def learning_curves(curves: Mapping[str, Curve], *, x: str, y: str) -> alt.Layer
     few = max((len(curve) for curve in curves.values()), default=0) <= FEW
     points = base.mark_point(filled=True, size=60 if few else 24, opacity=1 if few else 0.001)
     layers = (lines, points.encode(shape=series.shape(names)))
-    chart: alt.LayerChart = alt.layer(*layers).properties(height=HEIGHT, padding=4).configure(font=FONT)
+    drawn = alt.layer(*layers).properties(height=HEIGHT, padding=series.PADDING)
+    chart: alt.LayerChart = drawn.configure(font=FONT)
     return chart
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from dashboard.charts import series
 from dashboard.charts.heatmaps import FONT
 from dashboard.charts.looks import Look
 from qa.differing import MISSING, Row
@@ -83,7 +84,7 @@ def parallel_coordinates(
     points = base.mark_point(filled=True, size=50, opacity=1)
     chart: alt.LayerChart = (
         alt.layer(posts, drawn, points, texts)
-        .properties(height=HEIGHT, padding=8)
+        .properties(height=HEIGHT, padding=series.PADDING)
         .configure(font=FONT)
         .configure_view(stroke=None)
     )

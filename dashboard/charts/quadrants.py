@@ -8,6 +8,7 @@ from functools import partial
 import altair as alt
 import pandas as pd
 
+from dashboard.charts import series
 from dashboard.charts.heatmaps import FONT
 from dashboard.charts.looks import Look
 from qa.comparison import CELLS
@@ -66,7 +67,7 @@ def quadrants(counts: Sequence[int], names: tuple[str, str], *, look: Look) -> a
     share = base.mark_text(fontSize=12, dy=14).encode(text="percent:N", color=ink)
     chart: alt.LayerChart = (
         alt.layer(cells.add_params(click), number, share)
-        .properties(width=2 * SIDE * 1.35, height=2 * SIDE, padding=4)
+        .properties(width=2 * SIDE * 1.35, height=2 * SIDE, padding=series.PADDING)
         .configure(font=FONT)
         .configure_view(stroke=None)
     )

@@ -15,7 +15,8 @@ COLORS = ("#2f7de1", "#c96a00", "#0f8f7f", "#d03a86", "#8457e0", "#5d8a12", "#a8
 DASHES = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3))
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-left")
 LEGEND_COLUMNS = 4
-LONGEST_NAME = 32
+# A number alone would do for Vega, not for Streamlit, which adds to the bottom.
+PADDING = {"left": 4, "right": 8, "top": 4, "bottom": 4}
 
 
 def color(names: Sequence[str], field: str = "experiment") -> alt.Color:

@@ -67,6 +67,7 @@ class Board:
         answers: of each experiment, the reference first.
         key: what it was read from, for caches.
         unreadable: why an experiment with scores on these data is not among them, by name.
+        own: whether these are the first experiment's own validation data.
     """
 
     sha: str
@@ -75,6 +76,7 @@ class Board:
     answers: tuple[Answers, ...]
     key: Key
     unreadable: dict[str, str]
+    own: bool
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -155,7 +157,8 @@ def board(candidates: Sequence[Candidate], sha: str) -> Board:
             keys.append((one.experiment.name, *key))
         except UserError as error:
             unreadable[one.experiment.name] = str(error).replace(f"{one.experiment.path}/", "")
-    return Board(sha, scored[0].name, questions, tuple(answers), tuple(keys), unreadable)
+    own = scored[0].folder == scored[0].experiment.path
+    return Board(sha, scored[0].name, questions, tuple(answers), tuple(keys), unreadable, own)
 
 
 @st.cache_resource(max_entries=6, show_spinner="Reading the questions …")
