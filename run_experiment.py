@@ -6,8 +6,9 @@ import argparse
 import os
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from qa.config import Settings, read_settings
 from qa.errors import UserError
@@ -66,13 +67,33 @@ def _run(options: argparse.Namespace) -> int:
         # Training imports torch and transformers, seconds that a mistyped setting should not cost.
         from qa.training import resume_experiment
 
-        return _tell([resume_experiment(root=root, name=name)])
+        before = Experiment(root / name).settings() if exists else Settings()
+        return _tell([resume_experiment(root=root, name=name, on_evaluation=_snapshots(before, root, name))])
     settings = _settings(options)
     from qa.training import train_experiment, train_seeds
 
     if options.seeds:
-        return _tell(train_seeds(settings, options.seeds, root=root, name=name))
-    return _tell([train_experiment(settings, root=root, name=name)])
+        return _tell(
+            train_seeds(
+                settings,
+                options.seeds,
+                root=root,
+                name=name,
+                on_evaluation_of=lambda own: _snapshots(settings, root, own),
+            )
+        )
+    return _tell(
+        [train_experiment(settings, root=root, name=name, on_evaluation=_snapshots(settings, root, name))]
+    )
+
+
+def _snapshots(settings: Settings, root: Path, name: str) -> Callable[[Any, int], None] | None:
+    """What records the heads at each evaluation, if the settings ask for it."""
+    if not settings.atlas_snapshots:
+        return None
+    from probes.atlas_snapshots import Snapshots
+
+    return Snapshots(Experiment(root / name)).take
 
 
 def _settings(options: argparse.Namespace) -> Settings:

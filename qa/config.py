@@ -146,9 +146,8 @@ class Settings:
         choices=("tune",),
     )
     evaluations_per_epoch: int = _setting(2, int, "evaluations, each with a checkpoint", low=1, high=100)
-    evaluation_batch_size: int = _setting(
-        32, int, "windows in a forward pass of evaluation", low=1, high=4096
-    )
+    evaluation_batch_size: int = _setting(32, int, "windows read at once in evaluation", low=1, high=4096)
+    atlas_snapshots: int = _setting(0, int, "questions to record heads on at evaluations", low=0, high=1000)
     workers: int = _setting(0, int, "processes that prepare batches beside the training", low=0, high=64)
     report_to: str | list[str] = _setting(  # noqa: RUF009  # as above
         "none", (str, list), "trackers the Hugging Face Trainer knows"

@@ -170,6 +170,18 @@ def _load_tokenizer(name: str, source: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def load_tokenizer(name: str, model: PreTrainedModel) -> PreTrainedTokenizerBase:
+    """The tokenizer of a name as in `load_encoder`, for a model of that name which is there already.
+
+    Raises:
+        UserError: it cannot be found or loaded.
+    """
+    with quiet_library(), _loading(name):
+        tokenizer = _load_tokenizer(name, _source(name))
+    tokenizer.model_input_names = _inputs(model)
+    return tokenizer
+
+
 def _load_weights(
     name: str, source: str, config: PreTrainedConfig, kind: type[PreTrainedModel], attention: str
 ) -> tuple[PreTrainedModel, tuple[str, ...]]:

@@ -204,7 +204,7 @@ def answer_labels(windows: WindowSet, questions: Sequence[Question]) -> tuple[In
     labels = np.stack([windows.cls, windows.cls])
     stops = np.cumsum(windows.windows_per_question())
     for index, stop in enumerate(stops.tolist()):
-        start, end = _gold_span(questions[index])
+        start, end = gold_span(questions[index])
         numbers = range(int(stops[index - 1]) if index else 0, stop)
         spans = windows.chars[windows.splits[numbers.start] : windows.splits[numbers.stop]]
         spans = spans[(spans[:, 1] > start) & (spans[:, 0] < end) & (spans[:, 1] > spans[:, 0])]
@@ -216,7 +216,7 @@ def answer_labels(windows: WindowSet, questions: Sequence[Question]) -> tuple[In
     return labels[0], labels[1]
 
 
-def _gold_span(question: Question) -> tuple[int, int]:
+def gold_span(question: Question) -> tuple[int, int]:
     """First character and end of the first gold answer that is in the context; (0, 0) if none."""
     for text, start in zip(question.answers, question.starts, strict=True):
         if start >= 0 and text.strip():

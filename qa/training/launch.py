@@ -51,7 +51,8 @@ def train_experiment(
         settings: of the experiment.
         root: the folder of experiments.
         name: a name that is not taken.
-        on_evaluation: called with the model and the step after each evaluation.
+        on_evaluation: called with the model and the step, before the first step (which is 0) and after each
+            evaluation; in the first process only.
 
     Returns:
         The finished experiment, or the stopped one if somebody asked it to stop.
@@ -85,12 +86,19 @@ def train_seeds(
     *,
     root: Path,
     name: str,
-    on_evaluation: OnEvaluation | None = None,
+    on_evaluation_of: Callable[[str], OnEvaluation | None] | None = None,
 ) -> list[Experiment]:
     """Train the same settings once for each seed, as `<name>-seed-<seed>`, all in the group `name`.
 
     Finished ones are kept as they are and unfinished ones resumed, so that the same command goes on after an
     interruption.
+
+    Args:
+        settings: of all of them but for the seed.
+        seeds: one for each experiment.
+        root: the folder of experiments.
+        name: of the group.
+        on_evaluation_of: gives, by an experiment's name, its `on_evaluation` (see `train_experiment`).
 
     Raises:
         UserError: before anything is trained, a name or seed that is not allowed, or an experiment of that
@@ -99,6 +107,7 @@ def train_seeds(
     done = []
     for own, chosen in _seed_settings(settings, seeds, root=root, name=name).items():
         experiment = Experiment(root / own)
+        on_evaluation = None if on_evaluation_of is None else on_evaluation_of(own)
         if not (experiment.path / "config.yaml").exists():
             experiment = train_experiment(chosen, root=root, name=own, on_evaluation=on_evaluation)
         elif experiment.state() != "finished":
@@ -220,6 +229,8 @@ def _train(job: Job, run: Run | None, folder: Path, on_evaluation: OnEvaluation 
     try:
         # The library would draw a bar of its own for every checkpoint, across ours.
         with stop.listening(), quiet_library():
+            if last is None:
+                _show(job.encoder, 0, on_evaluation)
             if last is None or not _is_done(job, last):
                 trainer.train(resume_from_checkpoint=None if last is None else str(last))
             else:
@@ -262,10 +273,15 @@ def _evaluate(
     job: Job, trainer: QATrainer, recorder: Recorder, on_evaluation: OnEvaluation | None
 ) -> Evaluation:
     found = _score(job, job.encoder, recorder.evaluating)
-    if on_evaluation is not None and is_first():
-        with full_precision(job.encoder.model) as model:
-            on_evaluation(model, trainer.state.global_step)
+    _show(job.encoder, trainer.state.global_step, on_evaluation)
     return found
+
+
+def _show(encoder: Encoder, step: int, on_evaluation: OnEvaluation | None) -> None:
+    """Let somebody look at the model as it is, if anybody wants to."""
+    if on_evaluation is not None and is_first():
+        with full_precision(encoder.model) as model:
+            on_evaluation(model, step)
 
 
 def _score(job: Job, encoder: Encoder, progress: Progress | None = None) -> Evaluation:

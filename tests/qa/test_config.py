@@ -78,6 +78,7 @@ ALLOWED_AND_REFUSED = {
     "no_answer_threshold": ((None, "tune", 0, 1, "0.5"), (-0.1, 1.1, "Tune", *NO_NUMBER)),
     "evaluations_per_epoch": whole(1, 100),
     "evaluation_batch_size": whole(1, 4096),
+    "atlas_snapshots": whole(0, 1000),
     "workers": whole(0, 64),
     "report_to": (("none", "all", ["tensorboard", "wandb"], []), (None, 1, True, [1], "", [""])),
     "group": OPTIONAL_TEXT,

@@ -166,7 +166,7 @@ def test_articles_set_aside_are_not_trained_on(model, tmp_path):
     assert done.environment()["data"]["validation"]["name"].endswith("(3 articles set aside)")
 
 
-def test_a_probe_is_called_after_each_evaluation(model, tmp_path):
+def test_a_probe_is_called_before_the_first_step_and_after_each_evaluation(model, tmp_path):
     steps = []
     chosen = small_runs.settings(model, epochs=1, limit_train=16, evaluations_per_epoch=1)
     train_experiment(
@@ -175,7 +175,7 @@ def test_a_probe_is_called_after_each_evaluation(model, tmp_path):
         name="probe",
         on_evaluation=lambda network, step: steps.append((step, network.training)),
     )
-    assert steps == [(2, False)]
+    assert steps == [(0, False), (2, False)]
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
