@@ -19,7 +19,7 @@ from dashboard.charts.looks import Look
 
 ROW = 22  # pixels of a dot and its line
 BETWEEN = 14  # pixels between groups
-AROUND = 90  # pixels of legend and axis, which a page counts as part of a chart's height
+AXIS = 56  # pixels, which a page counts as part of a chart's height
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,34 +41,37 @@ class Dot:
     count: int
 
 
-def scores(dots: Sequence[Dot], *, title: str) -> alt.LayerChart:
+def scores(dots: Sequence[Dot], names: Sequence[str], *, title: str) -> alt.LayerChart:
     """A row for each group, in it a dot with a line for each series.
 
     Args:
-        dots: in order of rows and series.
+        dots: in order of rows.
+        names: of all series, which have their places and colours in this order, with dots or without.
         title: of the axis of values, with the unit.
     """
-    return _finished(_layers(dots, title=title, format_=".2f"), dots)
+    return _finished(_layers(dots, names, title=title, format_=".2f"), dots, names)
 
 
-def differences(dots: Sequence[Dot], *, title: str, look: Look) -> alt.LayerChart:
+def differences(dots: Sequence[Dot], names: Sequence[str], *, title: str, look: Look) -> alt.LayerChart:
     """The same of signed values, with a line at zero.
 
     Args:
-        dots: in order of rows and series.
+        dots: in order of rows.
+        names: as in `scores`.
         title: of the axis of values, with the unit.
         look: colours.
     """
     rule = alt.Chart(pd.DataFrame({"zero": [0.0]})).mark_rule(
         strokeDash=[3, 3], color=look.quiet, strokeWidth=1.5
     )
-    return _finished([rule.encode(x="zero:Q"), *_layers(dots, title=title, format_="+.2f")], dots)
+    layers = _layers(dots, names, title=title, format_="+.2f")
+    return _finished([rule.encode(x="zero:Q"), *layers], dots, names)
 
 
-def _layers(dots: Sequence[Dot], *, title: str, format_: str) -> list[alt.Chart]:
+def _layers(dots: Sequence[Dot], names: Sequence[str], *, title: str, format_: str) -> list[alt.Chart]:
     """Lines and points on them."""
     rows = [*dict.fromkeys(dot.row for dot in dots)]
-    names = [*dict.fromkeys(dot.series for dot in dots)]
+
     base = alt.Chart(_frame(dots)).encode(
         y=alt.Y(
             "row:N",
@@ -77,7 +80,7 @@ def _layers(dots: Sequence[Dot], *, title: str, format_: str) -> list[alt.Chart]
             axis=alt.Axis(labelLimit=260, ticks=False, domain=False, grid=False, minExtent=60),
             scale=alt.Scale(paddingInner=BETWEEN / (BETWEEN + ROW * len(names)), paddingOuter=0.2),
         ),
-        yOffset=alt.YOffset("series:N", sort=names, scale=alt.Scale(domain=names)),
+        yOffset=alt.YOffset("series:N", scale=alt.Scale(domain=[*names])),
         color=series.color(names, "series"),
         tooltip=[
             alt.Tooltip("row:N", title="of"),
@@ -88,15 +91,15 @@ def _layers(dots: Sequence[Dot], *, title: str, format_: str) -> list[alt.Chart]
             alt.Tooltip("count:Q", title="questions", format=","),
         ],
     )
-    x = alt.X("value:Q", title=title, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(format="~g"))
+    x = alt.X("value:Q", title=title, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(format=".4~g"))
     lines = base.mark_rule(strokeWidth=2.5).encode(x=alt.X("low:Q", title=title), x2="high:Q")
     points = base.mark_point(filled=True, size=80, opacity=1).encode(x=x, shape=series.shape(names, "series"))
     return [lines, points]
 
 
-def _finished(layers: Sequence[alt.Chart], dots: Sequence[Dot]) -> alt.LayerChart:
-    rows, names = {dot.row for dot in dots}, {dot.series for dot in dots}
-    height = AROUND + len(rows) * (ROW * len(names) + BETWEEN)
+def _finished(layers: Sequence[alt.Chart], dots: Sequence[Dot], names: Sequence[str]) -> alt.LayerChart:
+    rows = {dot.row for dot in dots}
+    height = AXIS + series.legend_height(len(names)) + len(rows) * (ROW * len(names) + BETWEEN)
     drawn = alt.layer(*layers).properties(height=height, padding=series.PADDING)
     chart: alt.LayerChart = drawn.configure(font=FONT)
     return chart

@@ -17,7 +17,7 @@ from dashboard.charts.heatmaps import FONT
 
 POINTS = 400  # of a curve at most
 FEW = 40  # of which each is marked
-HEIGHT = 340
+HEIGHT = 400
 Curve = Sequence[tuple[float, float]]
 
 
@@ -46,7 +46,8 @@ def learning_curves(curves: Mapping[str, Curve], *, x: str, y: str) -> alt.Layer
     few = max((len(curve) for curve in curves.values()), default=0) <= FEW
     points = base.mark_point(filled=True, size=60 if few else 24, opacity=1 if few else 0.001)
     layers = (lines, points.encode(shape=series.shape(names)))
-    drawn = alt.layer(*layers).properties(height=HEIGHT, padding=series.PADDING)
+    height = HEIGHT + series.legend_height(len(names))
+    drawn = alt.layer(*layers).properties(height=height, padding=series.PADDING)
     chart: alt.LayerChart = drawn.configure(font=FONT)
     return chart
 

@@ -20,7 +20,7 @@ from dashboard.charts.looks import Look
 from qa.differing import MISSING, Row
 from qa.printing import cut, visible
 
-HEIGHT = 320
+HEIGHT = 400
 MOST_AXES = 10
 MOST_TICKS = 8
 LOGARITHMIC = 20
@@ -61,12 +61,8 @@ def parallel_coordinates(
         scale=alt.Scale(type="point", padding=0.4),
     )
     y = alt.Y("place:Q", axis=None, scale=alt.Scale(domain=[0, 1], nice=False))
-    color = alt.Color(
-        "f1:Q",
-        title=SCORE,
-        scale=alt.Scale(range=[look.quiet, look.more], zero=False),
-        legend=alt.Legend(orient="right", gradientLength=HEIGHT * 0.6),
-    )
+    # No legend: the last axis is one.
+    color = alt.Color("f1:Q", scale=alt.Scale(range=[look.quiet, look.more], zero=False), legend=None)
     tooltip = [
         alt.Tooltip("experiment:N"),
         alt.Tooltip("axis:N", title="setting"),
@@ -77,13 +73,18 @@ def parallel_coordinates(
     posts = alt.Chart(pd.DataFrame({"axis": order})).mark_rule(color=look.quiet, strokeWidth=1).encode(x=x)
     texts = (
         alt.Chart(pd.DataFrame(ticks, columns=["axis", "place", "text"]))
-        .mark_text(align="left", dx=8, fontSize=11, color=look.ink)
+        .mark_text(align="left", dx=8, fontSize=11)
         .encode(x=x, y=y, text="text:N")
     )
+    # Lines run under the texts: a margin in the page's colour keeps those readable.
+    margin = texts.mark_text(
+        align="left", dx=8, fontSize=11, stroke=look.nothing, strokeWidth=4, strokeJoin="round", opacity=0.85
+    )
+    texts = texts.mark_text(align="left", dx=8, fontSize=11, color=look.ink)
     drawn = base.mark_line(strokeWidth=2, opacity=0.75)
     points = base.mark_point(filled=True, size=50, opacity=1)
     chart: alt.LayerChart = (
-        alt.layer(posts, drawn, points, texts)
+        alt.layer(posts, drawn, points, margin, texts)
         .properties(height=HEIGHT, padding=series.PADDING)
         .configure(font=FONT)
         .configure_view(stroke=None)

@@ -40,5 +40,10 @@ def shape(names: Sequence[str], field: str = "experiment") -> alt.Shape:
     )
 
 
+def legend_height(count: int) -> int:
+    """Pixels that the legend of so many experiments takes, as a page counts it into a chart's height."""
+    return 16 + 20 * -(-count // LEGEND_COLUMNS)
+
+
 def _legend() -> alt.Legend:
     return alt.Legend(orient="top", columns=LEGEND_COLUMNS, labelLimit=220, symbolLimit=0, title=None)

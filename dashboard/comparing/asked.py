@@ -35,7 +35,6 @@ def draw(board: Board) -> None:
     shown = np.ones(len(board.questions), dtype=np.bool_)
     if second is not None:
         shown &= _by_cell(board.answers[0], second)
-    shown &= _by_result(board)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         wanted = st.text_input(
             "Search",
@@ -48,6 +47,7 @@ def draw(board: Board) -> None:
         order = st.selectbox(
             "Order", [*orders], format_func=orders.__getitem__, key="compare_order", width=260
         )
+        shown &= _by_result(board)
     shown &= matches(board, wanted or "")
     numbers = in_order(np.flatnonzero(shown), board.answers[0], second, order or "data")
     _page(board, numbers, second)

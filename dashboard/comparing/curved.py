@@ -58,7 +58,7 @@ def draw(candidates: Sequence[Candidate]) -> None:
         if any(len(curve) > POINTS for curve in curves.values())
         else "",
         "Scores while training are on each run's own validation data."
-        if metric in ("f1", "exact_match")
+        if curves and metric in ("f1", "exact_match")
         else "",
     ]
     st.caption(" ".join(note for note in notes if note))

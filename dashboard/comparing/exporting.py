@@ -172,7 +172,9 @@ def _scores(board: Board) -> Section:
     for part in PARTS if pairs else ():
         if any(item.metric == f"{part}f1" for item in pairs[0].differences):
             title = f"points more than {board.names[0]} ({scoring.PART_TITLES[part]}; 95 %, paired)"
-            chart = intervals.differences(scoring.dots(pairs, part), title=title, look=LIGHT)
+            chart = intervals.differences(
+                scoring.dots(pairs, part), [*scoring.TITLES.values()], title=title, look=LIGHT
+            )
             charts.append(svg(chart.properties(width=WIDTH)))
     tables = [Table(*paper_table(board))]
     if any(score.metric != metric for score in comparison.scores(board)[0] for metric in METRICS):
@@ -193,13 +195,15 @@ def _cells(board: Board) -> list[Section]:
 
 def _slices(board: Board) -> Section:
     charts, tables = [], []
+    names = board.names[: sliced.MOST_DRAWN]
     for slicing in comparison.slicings_of(board):
         found = comparison.slices(board, slicing, "f1")
         table = sliced.frame(found)
         tables.append(Table([slicing.title, *table.columns[1:]], table.astype(object).to_numpy().tolist()))
-        drawn = [one for one in found if one.experiment in board.names[: sliced.MOST_DRAWN]]
+        drawn = [one for one in found if one.experiment in names]
         title = f"F1, % by {slicing.title} (95 % interval)"
-        charts.append(svg(intervals.scores(sliced.score_dots(drawn), title=title).properties(width=WIDTH)))
+        chart = intervals.scores(sliced.score_dots(drawn), names, title=title)
+        charts.append(svg(chart.properties(width=WIDTH)))
     note = "F1 by groups of like questions. Many intervals are shown: of 20 one leaves out the truth."
     return Section("Slices", note, tables, charts)
 

@@ -56,6 +56,8 @@ def draw(apart: Sequence[Candidate], candidates: Sequence[Candidate], sha: str |
 def _offer(candidates: Sequence[Candidate], sha: str | None) -> None:
     """Evaluate whoever lacks it on data to choose."""
     known = {set_sha: found.name for one in candidates for set_sha, found in one.sets.items()}
+    # Data on which everybody can be scored, if not by now, come first.
+    known = dict(sorted(known.items(), key=lambda item: _unable(candidates, item[0])))
     with st.container(border=True):
         st.markdown("**Evaluate on common data**")
         source = st.selectbox(
@@ -93,6 +95,11 @@ def _offer(candidates: Sequence[Candidate], sha: str | None) -> None:
                 )
         if not lacking:
             st.caption("All of them have scores on these data.")
+
+
+def _unable(candidates: Sequence[Candidate], sha: str) -> int:
+    """How many of them can never have scores on these data."""
+    return sum(sha not in one.sets and not one.has_model for one in candidates)
 
 
 def _start(one: Candidate, source: str, data: str) -> None:

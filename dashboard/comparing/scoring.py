@@ -189,7 +189,10 @@ def _chart(pairs: Sequence[Comparison], part: str) -> None:
     reference = pairs[0].names[0]
     st.subheader("Differences")
     chart = intervals.differences(
-        dots(pairs, part), title=f"points more than {reference} (95 % interval, paired)", look=elements.look()
+        dots(pairs, part),
+        [*TITLES.values()],
+        title=f"points more than {reference} (95 % interval, paired)",
+        look=elements.look(),
     )
     best = max(pairs, key=lambda pair: _of(pair, part, "f1").difference)
     said = (

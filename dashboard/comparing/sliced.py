@@ -43,22 +43,24 @@ def draw(board: Board) -> None:
         )
     slicing = known.get(name or "", next(iter(known.values())))
     found = comparison.slices(board, slicing, metric or "f1")
-    drawn = [one for one in found if one.experiment in board.names[:MOST_DRAWN]]
+    names = board.names[:MOST_DRAWN]
+    drawn = [one for one in found if one.experiment in names]
     title = TITLES[metric or "f1"]
     paired = len(board.names) > 1
     left, right = st.columns(2) if paired else (st.container(), None)
     with left:
         st.altair_chart(
-            intervals.scores(score_dots(drawn), title=f"{title}, % (95 % interval)"),
+            intervals.scores(score_dots(drawn), names, title=f"{title}, % (95 % interval)"),
             width="stretch",
             key="compare_slices",
-            alt=f"{title} by {slicing.title}, of {', '.join(board.names[:MOST_DRAWN])}",
+            alt=f"{title} by {slicing.title}, of {', '.join(names)}",
         )
     if right is not None:
         with right:
             reference = board.names[0]
             chart = intervals.differences(
                 change_dots(drawn),
+                names,
                 title=f"points more than {reference} (95 %, paired)",
                 look=elements.look(),
             )
