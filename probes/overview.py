@@ -227,3 +227,17 @@ def _keys(view: View) -> Iterator[tuple[int, int, int]]:
             special += 1
         else:
             yield QUESTION if region == QUESTION else CONTEXT, start, end
+
+
+def first_head(attention: Attention) -> tuple[int, int]:
+    """The layer and head to show first: where the answer looks most at the question.
+
+    Where there is no answer, where the context does.
+    """
+    rows = attention.regions == ANSWER
+    if not rows.any():
+        rows = attention.regions == CONTEXT
+    columns = np.flatnonzero(attention.regions == QUESTION)
+    flows = attention.probabilities[:, :, np.flatnonzero(rows)[:, None], columns].astype(np.float32)
+    layer, head = np.unravel_index(int(flows.sum((-2, -1)).argmax()), flows.shape[:2])
+    return attention.layers[int(layer)], attention.heads[int(head)]

@@ -24,13 +24,19 @@ def around_answer(view: View, most: int) -> View:
         view: of tokens, words or sentences.
         most: at least as many as there are special tokens.
     """
+    return view if len(view.labels) <= most else at_places(view, places_around_answer(view, most))
+
+
+def places_around_answer(view: View, most: int) -> Int:
+    """The places that `around_answer` keeps, ascending; all of them where there are not more."""
     if len(view.labels) <= most:
-        return view
+        return np.arange(len(view.labels), dtype=np.int32)
     context = np.flatnonzero(view.regions >= CONTEXT)
     special = np.flatnonzero(np.isin(view.regions, (CLS, SEP)))
     question = np.flatnonzero(view.regions == QUESTION)[: min(most // 2, most - len(special))]
     nearest = _nearest(view.regions[context] == ANSWER, most - len(special) - len(question))
-    return at_places(view, np.sort(np.concatenate([special, question, context[nearest]])).astype(np.int32))
+    kept = np.sort(np.concatenate([special, question, context[nearest]]))
+    return kept.astype(np.int32)
 
 
 def at_places(view: View, places: Int) -> View:

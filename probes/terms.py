@@ -65,7 +65,7 @@ class Terms:
         probabilities = np.zeros(self.attention.probabilities.shape, dtype=np.float32)
         for layer, maps in enumerate(torch.from_numpy(probabilities)):  # a layer at a time, for memory
             for scores in others:
-                maps += torch.from_numpy(scores[layer])
+                maps += torch.tensor(scores[layer])  # a copy, as the scores may be read-only
             maps.copy_(maps.softmax(-1))
         return replace(self.attention, probabilities=probabilities)
 

@@ -32,7 +32,7 @@ Drawn = TypeVar("Drawn", alt.Chart, alt.LayerChart, alt.FacetChart)
 FONT = "Liberation Sans, Arial, sans-serif"
 LONGEST_WORD = 14  # characters of a label
 LABEL = 96  # pixels that a label takes at most
-PADDING = 24
+PADDING = 24  # pixels around a chart and between the heads of a layer
 GAP = 1  # pixels between cells; lines drawn over them instead would blur their edges
 LARGEST_FONT = 11
 HEAD_WORDS = 60  # on an axis of one head that can be read
@@ -208,6 +208,7 @@ def _axis(*, font: int, look: Look) -> dict[str, Any]:
         "labelColor": {"condition": {"test": is_answer, "value": look.answer}, "value": look.ink},
         "labelFontSize": font,
         "labelOverlap": False,
+        "labelFlush": False,
         "labelLimit": LABEL,
         "ticks": False,
         "domain": False,
@@ -240,8 +241,12 @@ def finished(
     )
     words = alt.param(name=WORDS, value=[_label(label) for label in view.labels])
     answers = alt.param(name=ANSWERS, value=[int(region) == ANSWER for region in view.regions])
+    if not title and not caption:
+        heading = alt.TitleParams("")
     finished: Drawn = (
-        chart.add_params(words, answers).properties(title=heading, padding=PADDING).configure(font=FONT)
+        chart.add_params(words, answers)
+        .properties(title=heading, padding=dict.fromkeys(("left", "top", "right", "bottom"), PADDING))
+        .configure(font=FONT)
     )
     return finished
 

@@ -73,7 +73,7 @@ def _what(shown: View, view: View) -> str:
     return " ".join(said)
 
 
-def png(chart: alt.Chart | alt.FacetChart) -> bytes:
+def png(chart: alt.TopLevelMixin) -> bytes:
     """The chart at twice its size, or as far as `MOST_PIXELS` allow."""
     drawn = svg(chart)
     size = SIZE.match(drawn)
