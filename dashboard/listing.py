@@ -64,7 +64,7 @@ def note(one: Summary) -> str:
         return f"ended without a word at step {one.step or 0}; it can be resumed"
     if one.state in ("failed", "stopped"):
         return one.message
-    return "" if one.has_model or one.state != "finished" else "scores only: no model to ask"
+    return "scores only" if one.state == "finished" and not one.has_model else ""
 
 
 def model_of(one: Summary) -> str | None:

@@ -79,7 +79,11 @@ def _draw_running(root: Path, one: Summary) -> None:
     ):
         with st.container(width="stretch"):
             st.markdown(f":material/directions_run: **{wording.plain(one.name)}** · {_activity(one)}")
-            st.progress(_share(one), text=" · ".join(_progress(one)) or None)
+            said = " · ".join(_progress(one))
+            if one.total_steps:
+                st.progress(min(1.0, (one.step or 0) / one.total_steps), text=said)
+            else:
+                st.caption(said)
         if one.best_f1 is not None:
             st.metric("Best F1 so far", f"{one.best_f1:.1f}", width="content")
         _draw_stop(root, one.name)
@@ -87,10 +91,6 @@ def _draw_running(root: Path, one: Summary) -> None:
 
 def _activity(one: Summary) -> str:
     return wording.plain(one.message or "running")
-
-
-def _share(one: Summary) -> float:
-    return min(1.0, (one.step or 0) / one.total_steps) if one.total_steps else 0.0
 
 
 def _progress(one: Summary) -> list[str]:

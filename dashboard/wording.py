@@ -2,8 +2,8 @@
 
 Streamlit reads labels, captions and messages as Markdown. Names, messages and data are not ours, so they go
 through `plain` (into Markdown) or `as_html` (into `st.html`); `st.text` and cells of a data frame take them
-as they are. The trap: a backslash keeps every character from meaning something, except in `:name:`, which
-becomes an emoji after the backslashes are gone; an invisible joiner keeps those two colons apart.
+as they are. The trap: a backslash keeps every character from meaning something, but `:name:` becomes an
+emoji, and an address a link, after the backslashes are gone; an invisible joiner keeps those apart.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import html
 import re
 
 PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
-EMOJI = re.compile(r":(?=[\w+-]+:)")
+# After a colon of an emoji or of an address, after www, and before the @ of a mail address.
+APART = re.compile(r"(?<=:)(?=[\w+-]+:|//)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
 JOINER = "\u2060"
 
 
 def plain(text: str) -> str:
     """Markdown that shows exactly this text, on one line."""
     line = " ".join(text.split())
-    return PUNCTUATION.sub(r"\\\g<0>", EMOJI.sub(f":{JOINER}", line))
+    return PUNCTUATION.sub(r"\\\g<0>", APART.sub(JOINER, line))
 
 
 def as_html(text: str) -> str:

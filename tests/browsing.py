@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -51,25 +52,28 @@ def dashboard(experiments: Path, *options: str) -> Iterator[str]:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "dashboard" / "Home.py")]
     server = ["--server.headless", "true", "--server.port", str(port), *options]
-    with (experiments.parent / f"dashboard-{port}.log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, *server, "--", "--experiments-dir", str(experiments)],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            # Not the project's folder: `python -m` would put it on the import path and hide what is missing.
-            cwd=experiments.parent,
-        )
-    address = f"http://{HOST}:{port}"
-    try:
-        _wait_until_healthy(process, address, Path(log.name))
-        yield address
-    finally:
-        process.terminate()
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [*command, *server, "--", "--experiments-dir", str(experiments)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                # Not the project's folder: `python -m` would put it on the import path.
+                cwd=folder,
+            )
+        address = f"http://{HOST}:{port}"
         try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            _wait_until_healthy(process, address, log)
+            yield address
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def _wait_until_healthy(process: subprocess.Popen, address: str, log: Path) -> None:

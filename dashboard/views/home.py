@@ -14,6 +14,7 @@ from qa.experiment import Experiment
 
 TABLE, SENT, TICKED = "experiments_table", "_experiments_sent", "_experiments_ticked"
 ROW, MOST_ROWS = 35, 16  # a row's height in pixels, and how many are seen without scrolling
+MOST_OPEN = 4  # rows of what needs attention that stand open
 
 
 def draw() -> None:
@@ -28,7 +29,7 @@ def draw() -> None:
         _welcome()
         starting.form(root, chosen=None, expanded=True)
         return
-    _draw_problems(summaries)
+    _draw_attention(summaries)
     shown = _searched(summaries)
     actions = st.container()
     ticked = _table(shown)
@@ -53,22 +54,32 @@ def _welcome() -> None:
     st.code("make demo-experiments\npython run_experiment.py --pocket --name my-first", language="bash")
 
 
-def _draw_problems(summaries: list[Summary]) -> None:
-    """Folders that are not as they should be, by name."""
+def _draw_attention(summaries: list[Summary]) -> None:
+    """Folders that are not as they should be and runs that ended early, by name, with what happened."""
     troubled = [one for one in summaries if one.problems]
-    if not troubled:
+    ended = [one for one in summaries if one.can_resume and not one.problems]
+    if not troubled and not ended:
         return
-    title = f"{wording.counted(len(troubled), 'folder')} with a problem"
-    with st.expander(title, icon=":material/folder_off:"):
-        st.caption("These folders are left as they are. What can be read of them is in the table.")
-        rows = [{"Experiment": one.name, "Problem": problem} for one in troubled for problem in one.problems]
-        st.dataframe(rows, hide_index=True, alt="Folders with a problem, and what it is")
+    said = [
+        *([f"{wording.counted(len(troubled), 'folder')} with a problem"] if troubled else []),
+        *([f"{wording.counted(len(ended), 'run')} that ended early"] if ended else []),
+    ]
+    rows = [(one, text) for one in troubled for text in one.problems]
+    rows += [(one, listing.note(one)) for one in ended]
+    few = len(rows) <= MOST_OPEN
+    with st.expander(", ".join(said), icon=":material/notification_important:", expanded=few):
+        st.dataframe(
+            [{"Experiment": one.name, "State": one.state, "What happened": text} for one, text in rows],
+            column_config={"Experiment": {"width": 170}, "State": {"width": 105}},
+            hide_index=True,
+            alt="Folders with a problem and runs that ended early, and what happened",
+        )
 
 
 def _searched(summaries: list[Summary]) -> list[Summary]:
     """The search, and what it finds."""
     there = [name for name in listing.STATES if any(one.state == name for one in summaries)]
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="center"):
         search = st.text_input(
             "Search",
             key="find",
@@ -122,7 +133,9 @@ def _keep_ticks(names: list[str]) -> None:
         st.session_state[SENT] = names
         places = {name: row for row, name in enumerate(names)}
         rows = [places[name] for name in st.session_state.get(TICKED, ()) if name in places]
-        st.session_state[TABLE] = {"selection": {"rows": rows, "columns": [], "cells": []}}
+        # A selection set from here makes another message, so that the next run would send the table again.
+        if rows or TABLE in st.session_state:
+            st.session_state[TABLE] = {"selection": {"rows": rows, "columns": [], "cells": []}}
 
 
 def _actions(root: Path, ticked: list[Summary]) -> None:
@@ -152,6 +165,10 @@ def _actions(root: Path, ticked: list[Summary]) -> None:
                 on_click=_resume,
                 args=(Experiment(root / single.name),),
             )
+            log = runs.log_tail(root, single.name)
+            if log:
+                with st.popover("What it wrote"):
+                    st.code("\n".join(log), language=None)
         st.caption(_hint(ticked))
 
 
@@ -161,7 +178,8 @@ def _hint(ticked: list[Summary]) -> str:
     if len(ticked) > 1:
         return f"The reference is {wording.plain(ticked[0].name)}."
     one = ticked[0]
-    return "" if one.has_model else f"{wording.plain(one.name)} has no model to ask ({one.state})."
+    said = [] if one.has_model else [f"{one.name} has no model to ask ({one.state})."]
+    return wording.plain(" ".join([*said, listing.note(one)]))
 
 
 def _resume(experiment: Experiment) -> None:

@@ -35,6 +35,12 @@ def table(at):
     return {row["name"]: row for row in frames[0].to_dict("records")} if frames else {}
 
 
+def attention(at):
+    """Which experiments need attention, and why."""
+    (found,) = [one.value for one in at.dataframe if "What happened" in one.value]
+    return found
+
+
 def button(at, label):
     return next(one for one in at.button if one.label == label)
 
@@ -93,6 +99,7 @@ def test_every_state_is_in_the_table(home, root):
         42,
         [54, 58, 62],
     )
+    assert [*attention(at)["Experiment"]] == ["broken", "failed", "stopped", "interrupted"]
     assert rows["failed"]["note"] == "out of memory; lower batch_size"
     assert "at step 60; it can be resumed" in rows["interrupted"]["note"]
     assert "status.json: cannot be read" in rows["broken"]["note"]
@@ -128,11 +135,11 @@ def test_a_broken_folder_is_named_with_its_problem(home, root, kind):
     folders.write(root, "healthy")
     folders.broken(root, kind, name="troubled")
     at = home()
-    (problems,) = [one.value for one in at.dataframe if "Problem" in one.value]
+    problems = attention(at)
     assert {*problems["Experiment"]} == {"troubled"}
-    assert problems["Problem"].str.len().min() > 10
+    assert problems["What happened"].str.len().min() > 10
     assert {*table(at)} == {"healthy", "troubled"}
-    assert table(at)["troubled"]["note"].startswith(problems["Problem"][0])
+    assert table(at)["troubled"]["note"].startswith(problems["What happened"][0])
 
 
 def test_ticked_experiments_are_carried_to_other_pages(home, root, monkeypatch):
@@ -275,7 +282,7 @@ def test_a_thousand_experiments(home, root):
     at = home()
     rows = table(at)
     assert len(rows) == 1000
-    (problems,) = [one.value for one in at.dataframe if "Problem" in one.value]
+    problems = attention(at)
     assert len({*problems["Experiment"]}) == len(folders.BREAKING) == 20
     assert "1,000 experiments" in at.caption[0].value
     index = experiments.index_of(str(root))
