@@ -39,7 +39,9 @@ def as_csv(heading: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
 
 
 def _plain_text(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    # Half a surrogate pair, which no file in UTF-8 can hold, is spelled out.
+    known = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return f"'{known}" if known.startswith(_FORMULA) else known
 
 
 def as_latex(heading: Sequence[str], rows: Sequence[Sequence[Cell]], *, caption: str) -> str:

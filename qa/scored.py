@@ -19,10 +19,12 @@ from qa import files
 from qa.errors import UserError
 from qa.experiment import Experiment, read_dataset
 from qa.metrics import first_repeated
+from qa.printing import cut, visible
 from qa.squad import Question, QuestionSet
 
 ROW: files.Types = {"id": (str,), "exact_match": files.NUMBER, "f1": files.NUMBER}
 METRICS = ("exact_match", "f1")
+LONGEST_NAME = 80  # of a data set
 OPTIONAL: files.Types = {
     "prediction": (str,),
     "start": (int,),
@@ -40,7 +42,7 @@ class ScoredSet:
     Attributes:
         experiment: whose answers.
         sha: fingerprint of the questions.
-        name: what the data were called.
+        name: what the data were called, fit to be shown.
         folder: where `metrics.json` and `predictions.jsonl` are.
         metrics: content of the former.
     """
@@ -107,7 +109,7 @@ def scored_sets(experiment: Experiment) -> dict[str, ScoredSet]:
     try:
         own, metrics = experiment.environment()["data"].get("validation", {}), experiment.metrics()
         found[str(own["sha256"])] = ScoredSet(
-            experiment, str(own["sha256"]), str(own.get("name", "?")), experiment.path, metrics
+            experiment, str(own["sha256"]), _shown(own.get("name", "?")), experiment.path, metrics
         )
     except (UserError, KeyError):
         pass
@@ -123,8 +125,14 @@ def scored_sets(experiment: Experiment) -> dict[str, ScoredSet]:
         except files.BrokenFileError:
             continue
         # The own scores, whose thresholds never saw the question, come before an evaluation on the same data.
-        found.setdefault(sha, ScoredSet(experiment, sha, str(metrics.get("dataset", "?")), folder, metrics))
+        found.setdefault(
+            sha, ScoredSet(experiment, sha, _shown(metrics.get("dataset", "?")), folder, metrics)
+        )
     return found
+
+
+def _shown(name: object) -> str:
+    return cut(visible(str(name)), LONGEST_NAME)
 
 
 def shared_sets(experiments: Sequence[dict[str, ScoredSet]]) -> dict[str, list[ScoredSet]]:

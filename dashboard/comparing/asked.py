@@ -18,6 +18,7 @@ from dashboard.comparing import cards
 from dashboard.data.comparison import Board
 from qa.comparison import CELLS, cells_of
 from qa.scored import Answers
+from qa.squad import Question
 
 PER_PAGE = 8
 ALL, DIFFERENT = "all", "different"
@@ -51,6 +52,19 @@ def draw(board: Board) -> None:
     shown &= matches(board, wanted or "")
     numbers = in_order(np.flatnonzero(shown), board.answers[0], second, order or "data")
     _page(board, numbers, second)
+
+
+def _link(board: Board, question: Question, second: Answers | None) -> None:
+    """The way to ask it; none for texts that no address can hold (half a surrogate pair)."""
+    # An id is looked up in the experiment's own validation data.
+    typed = {"question": question.question, "context": question.context}
+    texts = {"id": question.id} if board.own else typed
+    try:
+        "".join(texts.values()).encode("utf-8")
+    except UnicodeEncodeError:
+        return
+    other = None if second is None else second.name
+    state.link("ask", "Ask this question", experiment=board.names[0], other=other, **texts)
 
 
 def _other(board: Board) -> Answers | None:
@@ -163,13 +177,4 @@ def _page(board: Board, numbers: Numbers, second: Answers | None) -> None:
     for number in numbers[(page - 1) * PER_PAGE : page * PER_PAGE]:
         with st.container(border=True):
             st.html(cards.card(board, int(number)))
-            question = board.questions[number]
-            # An id is looked up in the experiment's own validation data.
-            typed = {"question": question.question, "context": question.context}
-            state.link(
-                "ask",
-                "Ask this question",
-                experiment=board.names[0],
-                other=None if second is None else second.name,
-                **({"id": question.id} if board.own else typed),
-            )
+            _link(board, board.questions[number], second)

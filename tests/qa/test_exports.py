@@ -16,6 +16,7 @@ def test_csv_read_back():
     found = [*csv.reader(io.StringIO(as_csv(["name", "=f1", "count", "none"], rows), newline=""))]
     assert found[0] == ["name", "'=f1", "count", "none"]
     assert [row[0] for row in found[1:]] == [f"'{text}" for text in HOSTILE[:5]] + HOSTILE[5:]
+    assert "\\ud83d" in as_csv(["a"], [["\ud83d"]])
     assert {tuple(row[1:]) for row in found[1:]} == {("0.30000000000000004", "-3", "")}
     assert [float(row[1]) for row in found[1:]] == [0.1 + 0.2] * 7
 
