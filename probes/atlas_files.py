@@ -215,13 +215,17 @@ def read_atlas(path: Path, *, model: str | None = None) -> Atlas:
     return Atlas(path, found.about, heads)
 
 
-def shape_of(found: Found) -> tuple[int, int]:
+def shape_of(found: Found, *, prefix: str = "") -> tuple[int, int]:
     """Layers and heads that a table says it is of.
+
+    Args:
+        found: the table.
+        prefix: of the names under which it says so.
 
     Raises:
         BrokenFileError: it does not.
     """
-    L, H = (found.about.get(name) for name in ("layers", "heads"))
+    L, H = (found.about.get(f"{prefix}{name}") for name in ("layers", "heads"))
     if type(L) is not int or type(H) is not int or not (0 < L < 1000 and 0 < H < 1000):
         raise BrokenFileError(
             f"{found.path}: does not say of how many layers and heads; make it again: {COMMAND}"

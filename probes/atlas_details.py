@@ -1,0 +1,123 @@
+"""What lies beside the table of heads: pruning, and every question's own values; and all of it as CSV.
+
+The files of one atlas have the same mark in their names. The trap: the values of all questions and measures
+may be large, so they are read a measure at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from probes.analyses import Kind, read_analysis
+from probes.atlas_files import COMMAND, QUESTIONS, Atlas, Float, shape_of, values_of
+from probes.atlas_measures import QUESTION_MEASURES
+from probes.atlas_pruning import PRUNING
+from qa import files
+from qa.files import BrokenFileError
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionValues:
+    """A measure of every question.
+
+    Attributes:
+        ids: of Q questions.
+        values: NaN where a question has none [Q, L, H].
+    """
+
+    ids: NDArray[np.object_]
+    values: Float
+
+    def extremes(self, layer: int, head: int, number: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The questions with the largest and with the smallest values of a head: id and value, extreme first.
+
+        None is in both; of equal values the earlier question comes first.
+        """
+        own = self.values[:, layer, head]
+        there = int(np.isfinite(own).sum())
+        falling, rising = (np.argsort(values, kind="stable")[:there] for values in (-own, own))
+        most = falling[:number]
+        chosen = (most, rising[~np.isin(rising, most)][:number])
+        largest, smallest = (
+            pd.DataFrame({"id": self.ids[places], "value": own[places]}) for places in chosen
+        )
+        return largest, smallest
+
+
+def companion(atlas: Atlas, kind: Kind) -> Path:
+    """Where another table of the same atlas is, if there is one."""
+    return atlas.path.with_name(f"{kind.name}-{atlas.path.stem.rpartition('-')[2]}.parquet")
+
+
+def read_pruning(atlas: Atlas) -> pd.DataFrame | None:
+    """A row for each order and step; None where heads were not switched off.
+
+    Raises:
+        UserError: the file cannot be used.
+    """
+    path = companion(atlas, PRUNING)
+    if not path.exists():
+        return None
+    pruning: pd.DataFrame = read_analysis(path, PRUNING, model=None).table.to_pandas()
+    return pruning
+
+
+def read_questions(atlas: Atlas, measure: str) -> QuestionValues:
+    """The values of one measure, one of QUESTION_MEASURES.
+
+    Raises:
+        UserError: the file is gone or cannot be used.
+    """
+    path = companion(atlas, QUESTIONS)
+    found = read_analysis(path, QUESTIONS, model=None, columns=["id", measure])
+    if shape_of(found) != atlas.shape or found.about != atlas.about:
+        raise BrokenFileError(f"{path}: of another atlas than {atlas.path.name}; make it again: {COMMAND}")
+    try:
+        values = values_of(found.table, measure, atlas.shape)
+    except ValueError as error:
+        raise BrokenFileError(f"{path}: not of this model's shape; make it again: {COMMAND}") from error
+    return QuestionValues(found.table["id"].to_numpy(zero_copy_only=False), values)
+
+
+def question_frame(atlas: Atlas) -> pd.DataFrame:
+    """Every value of every question: a row for each question and head, a column for each measure."""
+    found = {measure.name: read_questions(atlas, measure.name) for measure in QUESTION_MEASURES}
+    ids = next(iter(found.values())).ids
+    layers, heads = np.indices(atlas.shape).reshape(2, -1)
+    columns: dict[str, NDArray[np.generic]] = {
+        "id": np.repeat(ids, len(layers)),
+        "layer": np.tile(layers, len(ids)),
+        "head": np.tile(heads, len(ids)),
+    }
+    return pd.DataFrame(columns | {name: values.values.ravel() for name, values in found.items()})
+
+
+def export_csv(atlas: Atlas, folder: Path) -> list[Path]:
+    """Write the tables of heads, pruning and questions as CSV; the files.
+
+    Raises:
+        UserError: the disk is full, the folder cannot be written, or a table cannot be used.
+    """
+    tables = {"heads": atlas.heads, "pruning": read_pruning(atlas), "questions": question_frame(atlas)}
+    written = []
+    for name, table in tables.items():
+        if table is None:
+            continue
+        written.append(write_csv(table, folder / f"{name}.csv"))
+    return written
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> Path:
+    """Write a table as CSV, whole or not at all; the path.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written.
+    """
+    with files.replacing(path) as temporary:
+        table.to_csv(temporary, index=False)
+    return path
