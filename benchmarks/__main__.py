@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import attention, capture, decode, knockout, training
+from benchmarks import attention, capture, decode, home, knockout, training
 from benchmarks.comparison import Case, Options, Result, compare
 from benchmarks.memory import peak_mb
 from benchmarks.report import check_readme, json_line, table, write_readme
@@ -29,6 +29,7 @@ COMPARISONS: dict[str, Callable[[Options], list[Case]]] = {
     "decode": decode.cases,
     "capture": capture.cases,
     "knockout": knockout.cases,
+    "home": home.cases,
 }
 README = Path(__file__).resolve().parent.parent / "README.md"
 

@@ -4,13 +4,11 @@ What is written is what `qa.run` writes, so that whoever reads cannot tell.
 """
 
 import json
-import os
-import random
-import shutil
 import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from benchmarks.home import ROWS, make_experiments
 from qa.config import Settings, settings_text
 from qa.experiment import Experiment
 
@@ -98,38 +96,19 @@ def broken(root: Path, kind: str, *, name: str | None = None) -> Experiment:
     return experiment
 
 
-def many(root: Path, *, count: int = 1000, rows: tuple[int, ...] | None = None) -> Path:
-    """So many experiments, the last 20 broken, each in a way of its own.
+def many(root: Path, *, count: int = 1000) -> Path:
+    """So many experiments, of which 20 are broken, each in a way of its own.
 
-    Their predictions are hard links to 20 files, which have as many rows as `rows` says.
+    Their predictions are hard links to 20 files of 100 to 10,000 rows.
     """
-    sizes = rows or tuple(100 + 521 * number for number in range(20))
-    pool = root.parent / "predictions"
-    pool.mkdir(parents=True)
-    for number, size in enumerate(sizes):
-        draw = random.Random(number)
-        hits = [float(draw.random() < 0.5) for _ in range(size)]
-        answers = (
-            {"id": str(row), "prediction": "x", "exact_match": hit, "f1": hit} for row, hit in enumerate(hits)
-        )
-        (pool / str(number)).write_text("".join(json.dumps(row) + "\n" for row in answers))
-    pattern = write(root.parent / "pattern", "pattern").path
-    for number in range(count):
-        folder = root / f"run-{number:04}"
-        shutil.copytree(pattern, folder)
-        model = "pocket" if number % 2 else "microsoft/deberta-v3-base"
-        settings = Settings(model_name=model, seed=number, group=f"group-{number // 5}")
-        (folder / "config.yaml").write_text(settings_text(settings))
-        predictions = folder / "predictions.jsonl"
-        predictions.unlink()
-        os.link(pool / str(number % len(sizes)), predictions)
-    for number, kind in enumerate(BREAKING):
-        folder = root / f"run-{count - 1 - number:04}"
+    make_experiments(root, count=count, rows=ROWS)
+    for number, breaking in enumerate(BREAKING.values(), start=1):
+        folder = root / f"experiment-{count - number:04}"
         # A link must not be written through.
         predictions = folder / "predictions.jsonl"
         predictions.unlink()
         predictions.write_text("")
-        BREAKING[kind](folder)
+        breaking(folder)
     return root
 
 

@@ -291,10 +291,10 @@ def test_a_thousand_experiments(home, root):
     assert not at.exception
     assert index.opened == opened
     folders.write(root, "new")
-    (root / "run-0000" / "metrics.json").write_text('{"exact_match": 1.0, "f1": 2.0, "count": 3}')
+    (root / "experiment-0001" / "metrics.json").write_text('{"exact_match": 1.0, "f1": 2.0, "count": 3}')
     at.run()
     assert index.opened == opened + 6
-    assert table(at)["run-0000"]["f1"] == 2
+    assert table(at)["experiment-0001"]["f1"] == 2
     at.text_input(key="find").set_value("group-7").run()
     assert len(table(at)) == 55
     assert len(at.session_state["_experiments_sent"]) == 55
