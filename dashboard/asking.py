@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
-from dashboard import elements, state, wording
+from dashboard import elements, marking, state
 from dashboard.data import answers
 from dashboard.data.answers import Model
 from dashboard.data.validation import Known, search, validation
@@ -179,4 +179,4 @@ def gold(asking: Asking) -> str | None:
     if asking.known is None:
         return None
     answers = dict.fromkeys(asking.known.question.answers)
-    return ", ".join(wording.plain(answer) for answer in answers) or "none: the text does not say"
+    return ", ".join(marking.inline(answer) for answer in answers) or "none: the text does not say"

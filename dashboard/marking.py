@@ -11,16 +11,23 @@ from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 from itertools import pairwise
 
-from qa.printing import visible
+from dashboard.wording import plain
+from qa.printing import cut, visible
 
 BOX = '<div dir="auto" style="white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.6">{}</div>'
 ANSWER = "background: rgb(234 179 8 / 35%); border-bottom: 2px solid #ca8a04; color: inherit; padding: 1px 0"
+LONGEST = 300  # characters of a text in a line
 SHADE = "background: rgb(37 99 235 / {:.0f}%); border-radius: 3px; padding: 1px 0"
 
 
 def shown(text: str) -> str:
     """Escaped text, with what a reader could not see written out; line breaks stay."""
     return "\n".join(html.escape(visible(line)) for line in text.split("\n"))
+
+
+def inline(text: str, most: int = LONGEST) -> str:
+    """Markdown that shows a text in a line of ours, cut where it is longer, nothing in it hidden."""
+    return plain(cut(visible(text), most))
 
 
 def with_answer(context: str, start: int, end: int) -> str:

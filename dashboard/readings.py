@@ -1,14 +1,14 @@
 """A map in words: where a head looks, its strongest pairs, and what switching it off does. Markdown.
 
 What can be seen in a picture is said as well, for whoever cannot see it or does not trust it. The trap: words
-of the text are untrusted; they go through `plain`.
+of the text are untrusted; they go through `inline`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dashboard.wording import plain
+from dashboard.marking import inline
 from probes.knockout import Effects
 from probes.maps import ANSWER, CLS, QUESTION, SEP, View
 from probes.overview import Habits, Pair
@@ -48,12 +48,12 @@ def difference(view: View, found: Pair, first: str, second: str) -> str:
     more, than = (second, first) if found.weight > 0 else (first, second)
     return (
         f"The largest difference: **{_word(view, found.query)}** → **{_word(view, found.key)}** gets "
-        f"{abs(found.weight):.3f} more in {plain(more)} than in {plain(than)}."
+        f"{abs(found.weight):.3f} more in {inline(more)} than in {inline(than)}."
     )
 
 
 def _word(view: View, place: int) -> str:
-    return plain(cut(view.labels[place], LONGEST))
+    return inline(view.labels[place], LONGEST)
 
 
 def place_of(view: View, place: int) -> str:
@@ -80,7 +80,7 @@ def switched_off(effects: Effects, place: tuple[int, ...]) -> str:
     after, change = effects.answers[place], effects.probability[place]
     before = effects.answer
     said = (
-        f"the probability of “{plain(cut(effects.span.text, LONGEST))}” changes by **{_points(change)} "
+        f"the probability of “{inline(effects.span.text, LONGEST)}” changes by **{_points(change)} "
         f"points**, that of “no answer” by {_points(effects.no_answer_probability[place])}"
     )
     if not effects.changed[place]:
@@ -93,4 +93,4 @@ def _points(change: float) -> str:
 
 
 def _answer(text: str) -> str:
-    return f"**{plain(cut(text, 2 * LONGEST))}**" if text else "**no answer**"
+    return f"**{inline(text, 2 * LONGEST)}**" if text else "**no answer**"

@@ -34,11 +34,11 @@ from dashboard.looking import (
     view_of,
     what_is_shown,
 )
+from dashboard.marking import inline
 from dashboard.measures import TERM_NAMES
-from dashboard.wording import plain
 from probes.knockout import Effects
 from probes.maps import Bool, Float, View
-from probes.overview import matched, moved, pinned
+from probes.overview import matched, pinned
 from probes.terms import TERMS
 from qa.errors import UserError
 from qa.exports import as_csv
@@ -76,7 +76,7 @@ def _pins(looking: Looking, choice: Choice) -> None:
     most, least = found.gives.argmax(-1), found.gets.argmax(-1)
     gives = found.gives.max(-1) if toward is None else found.gives[:, :, toward]
     gets = np.delete(found.gets, place, axis=-1).mean(-1)
-    word, other = plain(_label(view, place)), None if toward is None else plain(_label(view, toward))
+    word, other = inline(_label(view, place)), None if toward is None else inline(_label(view, toward))
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown(f"**{word}** attends to {f'**{other}**' if other else 'its strongest'}")
@@ -160,7 +160,7 @@ def _all_off(looking: Looking, how: str) -> Effects:
     bar = st.progress(0.0, "Reading the context once for each head …")
 
     def at(done: int, count: int) -> None:
-        bar.progress(done / count, f"{done} of {count} heads switched off")
+        bar.progress(done / count, f"Heads switched off in turn: {done / count:.0%}")
 
     effects = answers.knock_out_all(looking.model, looking.asked, how=how, progress=at)
     bar.empty()
@@ -180,7 +180,7 @@ def _effects(effects: Effects, looking: Looking) -> None:
             marked=effects.changed,
             said="Change of the answer's probability without each head",
         )
-    span, count = plain(cut(effects.span.text, LONGEST)), int(effects.changed.sum())
+    span, count = inline(effects.span.text, LONGEST), int(effects.changed.sum())
     heads_said = "no head changes" if count == 0 else f"{count} of {effects.changed.size} heads change"
     with right:
         st.markdown(
@@ -291,11 +291,13 @@ def choose_head(key: str) -> None:
 def moved_heads(first: Looking, second: Looking) -> None:
     """How far each head's attention moved from one model to the other."""
     try:
-        distances = moved(first.attention, second.attention)
+        distances = answers.moved(
+            first.model, first.asked, first.window, than=second.model, other=second.asked
+        )
     except UserError as error:
-        st.caption(plain(str(error)))
+        st.caption(inline(str(error)))
         return
-    st.markdown(f"**How far each head moved** to {plain(second.model.name)}")
+    st.markdown(f"**How far each head moved** to {inline(second.model.name)}")
     _head_map(
         distances,
         first,
@@ -321,7 +323,7 @@ def difference(first: Looking, second: Looking, choice: Choice) -> None:
     if strongest is None:
         st.caption("The two maps are the same.")
         return
-    names = plain(second.model.name), plain(first.model.name)
+    names = inline(second.model.name), inline(first.model.name)
     title = f"{second.model.name} less {first.model.name}: layer {first.layer}, head {first.head}"
     said = readings.difference(drawing.view, strongest, first.model.name, second.model.name)
     left, right = st.columns([9, 5], gap="medium")

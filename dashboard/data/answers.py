@@ -22,10 +22,12 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
+from dashboard.pictures import heads_png
 from probes.attend import attend
 from probes.encoders import describe
 from probes.knockout import Effects, knock_out, knock_out_each
-from probes.maps import Attention
+from probes.maps import CLS, SEP, Attention, Float
+from probes.overview import moved as distances_of
 from probes.summaries import rollout
 from probes.term_shares import TermShares, read_term_shares
 from probes.terms import Terms, read_terms, terms_of
@@ -213,6 +215,45 @@ def roll_out(model: Model, asked: Asked, window: int) -> Attention:
     """What each token is made of after each layer (`probes.summaries.rollout`)."""
     attention = look(model, asked, window)
     return store().get(_key("rollout", model, asked, window), threading.Lock(), lambda: rollout(attention))
+
+
+def picture(model: Model, asked: Asked, window: int, *, ink: str, special: bool) -> bytes:
+    """Every head as a thumbnail in one picture, with or without the columns of special tokens."""
+    return store().get(
+        _key(("picture", ink, special), model, asked, window),
+        threading.Lock(),
+        lambda: heads_png(maps_shown(look(model, asked, window), special=special), ink),
+    )
+
+
+def maps_shown(attention: Attention, *, special: bool) -> NDArray[np.float16] | Float:
+    """The maps of all heads; nothing in the columns of special tokens if they are not to be seen."""
+    if special:
+        return attention.probabilities
+    maps = attention.probabilities.copy()
+    maps[..., np.isin(attention.regions, (CLS, SEP))] = 0
+    return maps
+
+
+def moved(model: Model, asked: Asked, window: int, *, than: Model, other: Asked) -> Float:
+    """How far each head moved from one model to another (`probes.overview.moved`).
+
+    Args:
+        model: the one.
+        asked: what it answered.
+        window: the ordinal of the window.
+        than: the other model.
+        other: what that answered to the same question.
+
+    Raises:
+        UserError: the two cannot be compared head by head.
+    """
+    first, second = look(model, asked, window), look(than, other, window)
+    return store().get(
+        _key(("moved", than.fingerprint), model, asked, window),
+        threading.Lock(),
+        lambda: distances_of(first, second),
+    )
 
 
 def terms(model: Model, asked: Asked, window: int, layer: int) -> Terms:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
-from dashboard import asking, elements, marking, state, wording
+from dashboard import asking, elements, marking, state
 from dashboard.charts.curves import score_curves
 from dashboard.data import answers
 from dashboard.data.answers import Asked, Model
@@ -87,8 +87,8 @@ def _beside(model: Model, asked: Asked, question: asking.Asking) -> None:
 
 def _answer(model: Model, asked: Asked, question: asking.Asking) -> None:
     answer = asked.answer
-    st.caption(f"{wording.plain(model.name)} answers")
-    st.subheader(wording.plain(answer.text) or ":gray[no answer]", anchor=False)
+    st.caption(f"{marking.inline(model.name)} answers")
+    st.subheader(marking.inline(answer.text) or ":gray[no answer]", anchor=False)
     before = _before(model)
     with st.container(horizontal=True, gap="large"):
         st.metric(
@@ -102,7 +102,7 @@ def _answer(model: Model, asked: Asked, question: asking.Asking) -> None:
         if answer.text or best is None:
             name, other, compared = "No answer", answer.no_answer_probability, ""
         else:
-            name, other, compared = "Best span", best.probability, f" It is “{wording.plain(best.text)}”."
+            name, other, compared = "Best span", best.probability, f" It is “{marking.inline(best.text)}”."
         st.metric(name, f"{other:.1%}", width="content", help=f"{_scores(asked)}{compared}")
         if question.known is not None:
             st.metric("F1", _f1(answer.text, question), width="content", help="Against the gold answers.")
@@ -115,7 +115,7 @@ def _answer(model: Model, asked: Asked, question: asking.Asking) -> None:
 
 
 def _said(text: str) -> str:
-    return wording.plain(text) or "no answer"
+    return marking.inline(text) or "no answer"
 
 
 def _scores(asked: Asked) -> str:
@@ -162,7 +162,7 @@ def _attended(model: Model, asked: Asked) -> None:
         st.caption("There is no answer that could look at it.")
         return
     st.html(marking.shaded(asked.question, [(word.start, word.end, word.weight) for word in words]))
-    first, *rest = (f"{wording.plain(word.text)} ({word.weight:.0%})" for word in words[: 1 + NEXT])
+    first, *rest = (f"{marking.inline(word.text)} ({word.weight:.0%})" for word in words[: 1 + NEXT])
     st.caption(f"Main attended token: **{first}**. " + (f"Next: {', '.join(rest)}." if rest else ""))
     state.link("attention", "See the attention of every head", experiment=model.name)
 
@@ -265,7 +265,7 @@ def _edit(question: asking.Asking) -> None:
 
 
 def _part(words: str) -> str:
-    return f"**{wording.plain(cut(words, MOST_CHARACTERS))}**" if words else "(nothing)"
+    return f"**{marking.inline(words, MOST_CHARACTERS)}**" if words else "(nothing)"
 
 
 page()

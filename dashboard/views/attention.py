@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import streamlit as st
-from numpy.typing import NDArray
 
 from dashboard import asking, elements, looking, sections, state
 from dashboard.charts import heads
@@ -21,9 +20,9 @@ from dashboard.data import answers
 from dashboard.data.answers import Asked, Model
 from dashboard.elements import Download
 from dashboard.looking import MORE, Looking
-from dashboard.pictures import SIDE, heads_png
-from dashboard.wording import plain
-from probes.maps import CLS, SEP, Attention, Float
+from dashboard.marking import inline
+from dashboard.pictures import SIDE
+from probes.maps import Attention
 from probes.overview import first_head, pooled
 from qa.exports import as_csv
 
@@ -51,7 +50,7 @@ def page() -> None:
 @st.fragment
 def _explore(models: Sequence[Model], asked: Sequence[Asked]) -> None:
     """All that a click changes."""
-    said = [f"{plain(model.name)}: {_answer(one)}" for model, one in zip(models, asked, strict=True)]
+    said = [f"{inline(model.name)}: {_answer(one)}" for model, one in zip(models, asked, strict=True)]
     st.caption(" · ".join(said))
     window = _window(asked[0])
     with st.spinner("Capturing the attention of every head …"):
@@ -83,7 +82,7 @@ def _explore(models: Sequence[Model], asked: Sequence[Asked]) -> None:
 
 def _answer(asked: Asked) -> str:
     answer = asked.answer
-    return f"**{plain(answer.text) or 'no answer'}** ({answer.probability:.1%})"
+    return f"**{inline(answer.text) or 'no answer'}** ({answer.probability:.1%})"
 
 
 def _name(look: Looking) -> str:
@@ -134,21 +133,21 @@ def _head(models: Sequence[Model], attention: Attention) -> tuple[int, int]:
 
 def _grid(look: Looking) -> None:
     """Every head as one picture."""
-    attention = look.attention
     hides = st.toggle("Hide [CLS] and [SEP]", key="text_only", bind="query-params")
     key = f"attention_grid_{'text' if hides else 'all'}_{look.model.name}"
+    layers, numbers = range(look.model.layers), range(look.model.heads)
 
     def chart(colors: Look) -> heads.Chart:
-        picture = heads_png(_shown(attention, hides=hides), colors.much)
-        return heads.head_grid(picture, attention.layers, attention.heads, look=colors)
+        picture = answers.picture(look.model, look.asked, look.window, ink=colors.much, special=not hides)
+        return heads.head_grid(picture, layers, numbers, look=colors)
 
-    count = len(attention.layers) * len(attention.heads)
     st.altair_chart(
         chart(elements.look()),
         key=key,
         on_select=lambda: sections.choose_head(key),
         selection_mode=heads.PICKED,
-        alt=f"The attention maps of all {count} heads of {look.model.name}; choose one with the boxes above",
+        alt=f"The attention maps of all {len(layers) * len(numbers)} heads of {look.model.name}; choose one "
+        "with the boxes above",
     )
     st.caption(
         "Every head; click one to read it. Each is scaled by its own largest value, by the square root, and "
@@ -159,28 +158,18 @@ def _grid(look: Looking) -> None:
         [
             Download("PNG", f"{name}.png", lambda: png(chart(LIGHT)), "image/png"),
             Download("SVG", f"{name}.svg", lambda: svg(chart(LIGHT)), "image/svg+xml"),
-            Download("CSV", f"{name}.csv", lambda: _grid_csv(attention, hides=hides), "text/csv"),
+            Download("CSV", f"{name}.csv", lambda: _grid_csv(look, special=not hides), "text/csv"),
         ],
         key=f"{key}_files",
     )
 
 
-def _shown(attention: Attention, *, hides: bool) -> NDArray[np.float16] | Float:
-    """The maps of all heads, with nothing in the columns of special tokens if they are hidden."""
-    if not hides:
-        return attention.probabilities
-    maps = attention.probabilities.copy()
-    maps[..., np.isin(attention.regions, (CLS, SEP))] = 0
-    return maps
-
-
-def _grid_csv(attention: Attention, *, hides: bool) -> str:
+def _grid_csv(look: Looking, *, special: bool) -> str:
     """What the picture shows, unscaled."""
-    small = pooled(_shown(attention, hides=hides), SIDE)
-    places = np.argwhere(small > 0)
+    small = pooled(answers.maps_shown(look.attention, special=special), SIDE)
     rows = [
-        (attention.layers[layer], attention.heads[head], row, column, float(small[layer, head, row, column]))
-        for layer, head, row, column in places.tolist()
+        (layer, head, row, column, float(small[layer, head, row, column]))
+        for layer, head, row, column in np.argwhere(small > 0).tolist()
     ]
     return as_csv(["layer", "head", "row", "column", "largest attention"], rows)
 
@@ -193,7 +182,7 @@ def _compare(first: Looking, second: Looking, choice: looking.Choice) -> None:
         (first, second), columns, tables, ("attention_head", "attention_other"), strict=True
     ):
         with column:
-            st.subheader(f"{plain(look.model.name)}: {_name(look).lower()}", anchor=False)
+            st.subheader(f"{inline(look.model.name)}: {_name(look).lower()}", anchor=False)
             looking.show(look, choice, table, key=key)
     st.subheader("Difference", anchor=False)
     sections.difference(first, second, choice)
