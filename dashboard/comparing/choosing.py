@@ -54,12 +54,16 @@ def names_of(known: Sequence[str]) -> list[str]:
 def suggested(summaries: Sequence[Summary]) -> list[str]:
     """Two experiments to begin with: the two on the same data that ended last, the older one first."""
     scored = [one for one in summaries if one.f1 is not None and one.data_sha and not one.problems]
-    newest = sorted(scored, key=lambda one: one.updated.timestamp() if one.updated else 0.0, reverse=True)
+    newest = sorted(scored, key=_ended, reverse=True)
     for index, one in enumerate(newest):
         older = next((other for other in newest[index + 1 :] if other.data_sha == one.data_sha), None)
         if older is not None:
             return [older.name, one.name]
     return [one.name for one in newest[:1]]
+
+
+def _ended(one: Summary) -> tuple[float, str]:
+    return (one.updated.timestamp() if one.updated else 0.0, one.name)
 
 
 def chosen(root: Path, summaries: Sequence[Summary]) -> list[Candidate]:
