@@ -60,9 +60,10 @@ def note(one: Summary) -> str:
     if one.problems:
         more = len(one.problems) - 1
         return one.problems[0] + (f" (and {more} more)" if more else "")
-    if one.state == "interrupted":
-        return f"ended without a word at step {one.step or 0}; it can be resumed"
-    if one.state in ("failed", "stopped"):
+    if one.state in ("stopped", "interrupted"):
+        how = "stopped on request" if one.state == "stopped" else "ended without a word"
+        return f"{how} at step {one.step or 0:,}; tick it to resume"
+    if one.state == "failed":
         return one.message
     return "scores only" if one.state == "finished" and not one.has_model else ""
 

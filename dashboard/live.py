@@ -49,6 +49,8 @@ def _draw(root: Path, drawn: dict[str, str], *, busy: bool) -> None:
     for start in starts:
         _draw_start(root, start)
     running = [one for one in summaries if one.state == "running"]
+    # One that was stopped and resumed can be stopped again.
+    st.session_state[STOPPING] = st.session_state.get(STOPPING, set()) & {one.name for one in running}
     for one in running[:MOST_CARDS]:
         _draw_running(root, one)
     if len(running) > MOST_CARDS:
@@ -110,7 +112,7 @@ def _progress(one: Summary) -> list[str]:
 
 
 def _draw_stop(root: Path, name: str) -> None:
-    stopping = name in st.session_state.get(STOPPING, ())
+    stopping = name in st.session_state[STOPPING]
     st.button(
         "Stopping …" if stopping else "Stop",
         key=f"stop_{name}",
@@ -128,4 +130,4 @@ def _stop(root: Path, name: str) -> None:
     except UserError as error:
         elements.problem(error)
         return
-    st.session_state.setdefault(STOPPING, set()).add(name)
+    st.session_state[STOPPING].add(name)

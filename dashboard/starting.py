@@ -12,7 +12,7 @@ from dashboard.data.experiments import Summary
 from qa.config import settings_text
 from qa.errors import UserError
 
-NAME, TEXT, TEMPLATE = "start_name", "start_settings", "start_template"
+NAME, TEXT, TEMPLATE, STARTED = "start_name", "start_settings", "start_template", "_started"
 
 
 def form(root: Path, *, chosen: Summary | None, expanded: bool) -> None:
@@ -35,6 +35,12 @@ def form(root: Path, *, chosen: Summary | None, expanded: bool) -> None:
                 "Settings (YAML; the README explains each)", key=TEXT, height=280, max_chars=20_000
             )
             sent = st.form_submit_button("Start", type="primary", icon=":material/play_arrow:")
+        started = st.session_state.pop(STARTED, None)
+        if started is not None:
+            st.toast(
+                f"{wording.plain(started)} is starting: see the top of the page",
+                icon=":material/rocket_launch:",
+            )
         if sent:
             _start(root, name=name.strip(), text=text)
 
@@ -69,4 +75,5 @@ def _start(root: Path, *, name: str, text: str) -> None:
     except UserError as error:
         elements.problem(error)
         return
+    st.session_state[STARTED] = name
     st.rerun()

@@ -8,6 +8,7 @@ import pytest
 import folders
 from dashboard import listing
 from dashboard.data import experiments, runs
+from qa import files
 from qa.config import read_settings
 from qa.experiment import Experiment
 
@@ -101,7 +102,7 @@ def test_every_state_is_in_the_table(home, root):
     )
     assert [*attention(at)["Experiment"]] == ["broken", "failed", "stopped", "interrupted"]
     assert rows["failed"]["note"] == "out of memory; lower batch_size"
-    assert "at step 60; it can be resumed" in rows["interrupted"]["note"]
+    assert "ended without a word at step 60; tick it to resume" in rows["interrupted"]["note"]
     assert "status.json: cannot be read" in rows["broken"]["note"]
 
 
@@ -230,6 +231,7 @@ def test_a_run_that_is_refused_says_so_until_dismissed(home, root, quick):
     at = submit(home(), "mine")
     assert not at.exception
     assert not at.error
+    assert "mine is starting" in at.toast[0].value
     wait_until_ended(root)
     at.run()
     assert "**mine** did not start" in said(at)
@@ -304,3 +306,16 @@ def test_a_folder_as_model_is_called_by_its_last_part(tmp_path):
     folders.write(tmp_path, "one", settings=folders.Settings(model_name="/long/way/to/mine"))
     (one,) = experiments.Index(tmp_path).visit()
     assert listing.model_of(one) == "mine"
+
+
+def test_one_that_was_stopped_and_resumed_can_be_stopped_again(home, root, monkeypatch):
+    monkeypatch.setattr(runs, "stop", lambda experiment: None)
+    experiment = folders.write(root, "one", "running", pid=os.getpid())
+    at = home()
+    button(at, "Stop").click().run()
+    assert button(at, "Stopping …").disabled
+    status = experiment.status()
+    for state, expected in (("stopped", []), ("running", ["Stop"])):
+        files.write_json(experiment.path / "status.json", status | {"state": state})
+        at.run()
+        assert [label for label in labels(at) if label.startswith("Stop")] == expected
