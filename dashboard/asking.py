@@ -105,11 +105,10 @@ def editor(experiment: Experiment, asking: Asking | None) -> None:
 
 
 def _form(asking: Asking | None) -> None:
-    shown = ("", "") if asking is None else (asking.question, asking.context)
-    if st.session_state.get(SHOWN) != shown or QUESTION_BOX not in st.session_state:
+    shown = None if asking is None else (asking.question, asking.context)
+    if QUESTION_BOX not in st.session_state or shown not in (None, st.session_state.get(SHOWN)):
         st.session_state[SHOWN] = shown
-        if asking is not None or QUESTION_BOX not in st.session_state:
-            st.session_state[QUESTION_BOX], st.session_state[CONTEXT_BOX] = shown
+        st.session_state[QUESTION_BOX], st.session_state[CONTEXT_BOX] = shown or ("", "")
     with st.form("asking", border=False):
         st.text_input("Question", key=QUESTION_BOX, placeholder="Who, what, when, where, why, how …")
         st.text_area("Context", key=CONTEXT_BOX, height=115, placeholder="The text to look for the answer in")
@@ -118,12 +117,10 @@ def _form(asking: Asking | None) -> None:
 
 
 def _ask() -> None:
-    question, context = st.session_state[QUESTION_BOX], st.session_state[CONTEXT_BOX]
-    st.session_state[SHOWN] = (question, context)
-    asked = state.get("id")
-    if asked is not None and (question, context) == st.session_state.get("asking_known"):
-        return
-    state.put(question=question, context=context)
+    texts = st.session_state[QUESTION_BOX], st.session_state[CONTEXT_BOX]
+    if texts != st.session_state.get(SHOWN):  # one that was picked stays the one of the validation data
+        st.session_state[SHOWN] = texts
+        state.put(question=texts[0], context=texts[1])
 
 
 def _picker(experiment: Experiment, asking: Asking | None) -> None:

@@ -184,7 +184,7 @@ def draw(drawing: Drawing, choice: Choice, *, key: str, alternative: str) -> Non
     st.altair_chart(
         drawing.chart(elements.look()),
         key=key,
-        on_select=lambda: _pin(key, drawing, choice.unit),
+        on_select=lambda: pin(key, drawing, choice.unit),
         selection_mode=PICKED,
         alt=cut(alternative, 300),
     )
@@ -229,7 +229,7 @@ def files(drawing: Drawing, *, name: str, title: str, caption: tuple[str, ...], 
     )
 
 
-def _pin(key: str, drawing: Drawing, unit: str) -> None:
+def pin(key: str, drawing: Drawing, unit: str) -> None:
     """Keep the two words of the cell that was clicked, and show them in every head."""
     cells = st.session_state[key]["selection"][PICKED]
     if cells:
