@@ -6,6 +6,7 @@ remember a page number that the next filter does not have, so each filter counts
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -173,7 +174,7 @@ def _page(board: Board, numbers: Numbers, second: Answers | None) -> None:
         st.caption(f"{wording.counted(len(numbers), 'question')} of {len(board.questions):,}")
         if pages > 1:
             # A list of another length is another list: its pages begin at 1.
-            page = st.pagination(pages, key=f"compare_page_{hash(numbers.tobytes())}")
+            page = st.pagination(pages, key=f"compare_page_{zlib.crc32(numbers.tobytes())}")
     for number in numbers[(page - 1) * PER_PAGE : page * PER_PAGE]:
         with st.container(border=True):
             st.html(cards.card(board, int(number)))

@@ -22,6 +22,7 @@ from qa.squad import Question
 GOLD = "background: rgb(34 197 94 / 28%); color: inherit; border-radius: 3px; padding: 1px 0"
 QUIET = "opacity: .72; font-size: .86em"
 CELL = "padding: 3px 14px 3px 0; vertical-align: top; border: none; unicode-bidi: isolate"
+WHOLE = "white-space: nowrap"
 RIGHT, WRONG = "✓ right", "✗ wrong"
 
 
@@ -62,13 +63,13 @@ def _row(index: int, answers: Answers, number: int) -> str:
     text, probability = answers.texts[number], answers.probabilities[number]
     given = {None: "<i>nothing predicted</i>", "": "<i>no answer</i>"}.get(text) or shown(text or "")
     sure = "" if np.isnan(probability) else f"probability {probability:.3f}"
-    line = f"border-bottom: 3px solid {_color(index)}; white-space: nowrap"
+    line = f"border-bottom: 3px solid {_color(index)}; {WHOLE}"
     cells = (
         f'<span style="{line}">{index + 1}&ensp;{shown(answers.name)}</span>',
-        RIGHT if answers.right[number] else WRONG,
-        f"F1 {100 * answers.f1s[number]:.0f} %",
+        f'<span style="{WHOLE}">{RIGHT if answers.right[number] else WRONG}</span>',
+        f'<span style="{WHOLE}">F1 {100 * answers.f1s[number]:.0f} %</span>',
         f'<span dir="auto" style="font-weight: 600; overflow-wrap: anywhere">{given}</span>',
-        f'<span style="{QUIET}">{sure}</span>',
+        f'<span style="{QUIET}; {WHOLE}">{sure}</span>',
     )
     return "".join(["<tr>", *(f'<td style="{CELL}">{cell}</td>' for cell in cells), "</tr>"])
 
