@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import attention, capture, decode, home, knockout, training
+from benchmarks.compare import cases as compare_cases
 from benchmarks.comparison import Case, Options, Result, compare
 from benchmarks.memory import peak_mb
 from benchmarks.report import check_readme, json_line, table, write_readme
@@ -30,6 +31,7 @@ COMPARISONS: dict[str, Callable[[Options], list[Case]]] = {
     "capture": capture.cases,
     "knockout": knockout.cases,
     "home": home.cases,
+    "compare": compare_cases,
 }
 README = Path(__file__).resolve().parent.parent / "README.md"
 
