@@ -106,9 +106,10 @@ def frame(summaries: Sequence[Summary]) -> pd.DataFrame:
     return table
 
 
-def columns() -> dict[str, Any]:
-    """How each column is shown."""
+def columns(summaries: Sequence[Summary]) -> dict[str, Any]:
+    """How each column is shown; curves share one scale, or a fall of a point would look like one of fifty."""
     column = st.column_config
+    points = [point for one in summaries for point in one.curve] or [0.0]
     return {
         "name": column.TextColumn("Experiment", pinned=True, width=170),
         "state": column.MultiselectColumn(
@@ -121,7 +122,11 @@ def columns() -> dict[str, Any]:
         "em": column.NumberColumn("EM", format="%.1f", width=60, help="Answers exactly as a gold one, in %."),
         "em_interval": column.TextColumn("EM, 95 %", width=100, help="As for F1."),
         "curve": column.LineChartColumn(
-            "F1 while training", width=120, help="F1 at each evaluation, from first to last."
+            "F1 while training",
+            width=120,
+            y_min=min(points),
+            y_max=max(points),
+            help=f"F1 at each evaluation, {min(points):.0f} at the bottom to {max(points):.0f} at the top.",
         ),
         "data": column.TextColumn("Validation data", width=140),
         "count": column.NumberColumn("Questions", format="localized", width=85),

@@ -107,7 +107,7 @@ def _table(shown: list[Summary]) -> list[Summary]:
     st.dataframe(
         listing.frame(shown),
         key=TABLE,
-        column_config=listing.columns(),
+        column_config=listing.columns(shown),
         hide_index=True,
         height=ROW * (min(len(shown), MOST_ROWS) + 1) + 3,
         on_select=_note_ticks,
