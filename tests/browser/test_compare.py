@@ -6,6 +6,7 @@ import pytest
 
 import browsing
 import comparisons
+import small_runs
 from qa.comparison import compare
 from qa.experiment import Experiment
 from qa.importing import import_predictions
@@ -184,3 +185,28 @@ def test_a_thousand_experiments(visit, crowd):
     assert "run-0990 cannot be paired" in again.text()
     again.assert_clean()
     again.assert_fits()
+
+
+@pytest.fixture(scope="module")
+def unlike(tmp_path_factory, serve):
+    """A small model on questions of its own, and answers to others."""
+    root = tmp_path_factory.mktemp("unlike") / "experiments"
+    small_runs.imported(root, "model")
+    others = load_questions(str(small_runs.write_questions(root.parent / "other.json", paragraphs=5, seed=6)))
+    import_predictions(
+        comparisons.answers(others, share=0.5, seed=1), others, root=root, name="texts", source="x"
+    )
+    return serve(root)
+
+
+def test_an_evaluation_on_common_data_from_the_page(visit, unlike):
+    page = visit("compare", at=unlike, runs="texts,model")
+    page.page.get_by_text("cannot be paired with").wait_for()
+    assert page.page.get_by_text("McNemar's exact test", exact=True).count() == 0
+    page.page.get_by_role("button", name="Evaluate model").click()
+    page.page.get_by_text("Evaluating model on other.json").wait_for()
+    page.page.get_by_text("McNemar's exact test", exact=True).wait_for(timeout=180_000)
+    page.settle()
+    assert page.page.get_by_text("cannot be paired with").count() == 0
+    assert "10 questions on 5 paragraphs" in page.text()
+    page.assert_clean()
