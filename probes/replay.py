@@ -166,7 +166,8 @@ class Replay:
             return shared
         if examples not in self._plans:
             mask = shared.mask.expand(examples, -1)
-            plan = plan_attention(mask, attention.num_attention_heads)
+            alone_from = shared.plan.alone_from
+            plan = plan_attention(mask, attention.num_attention_heads, alone_from=alone_from)
             self._plans[examples] = replace(shared, mask=mask, plan=plan)
         return self._plans[examples]
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from probes.calls import Call, visible
 from probes.encoders import Layer, Parts
-from qa.attention_blocks import skewed
+from qa.attention_scratch import skewed
 from qa.disentangled import rows_by_distance
 
 # Rows at a time in products with distances: few rows need few distances besides those in the scores.

@@ -31,7 +31,7 @@ from probes.encoders import Parts
 from probes.maps import Float
 from probes.scores import Scorer
 from probes.terms import TERMS, describe_deberta, terms_of
-from qa.attention_blocks import skewed
+from qa.attention_scratch import skewed
 from qa.reader import Reader
 from qa.windows import Progress
 

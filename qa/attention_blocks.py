@@ -12,7 +12,6 @@ reproduced, not skipped.
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -21,9 +20,12 @@ import torch
 
 from qa.attention_dropout import Dropout
 from qa.attention_plan import Plan, Share, in_threads
+from qa.attention_scratch import Scratch, skewed, wide_dtype
+from qa.fast_linear import covers, product_with
 
-# Rows of a tile: small tiles need fewer distances each, large ones fewer calls.
-TILE = 96
+# Rows of a tile: small tiles need fewer distances each, large ones fewer calls. A head alone is done by a
+# quicker product, which makes the calls weigh more.
+TILE, TILE_ALONE = 96, 192
 
 
 class States(NamedTuple):
@@ -50,67 +52,10 @@ class States(NamedTuple):
         return States(query, key, value, *tables)
 
 
-class Scratch:
-    """Buffers that one thread's blocks use in turn: fresh memory is cold, and often not yet mapped."""
-
-    def __init__(self) -> None:
-        self._buffers: dict[tuple[str, torch.dtype], torch.Tensor] = {}
-        self._views: dict[tuple[str, torch.dtype, tuple[int, ...]], torch.Tensor] = {}
-
-    def take(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """Uninitialised, of this shape; taken again under the same name, it is the same memory."""
-        view = self._views.get((name, dtype, shape))
-        if view is None:
-            count, buffer = math.prod(shape), self._buffers.get((name, dtype))
-            if buffer is None or len(buffer) < count:
-                buffer = self._buffers[name, dtype] = torch.empty(count, dtype=dtype)
-            view = self._views[name, dtype, shape] = buffer[:count].view(shape)
-        return view
-
-    def take_skewed(self, shape: tuple[int, int, int, int], dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
-        """Products [h, G * R, n + R - 1] to be filled, and the skewed view [h, G, R, n] of them.
-
-        Args:
-            shape: of the view.
-            dtype: of both.
-        """
-        h, examples, rows, keys = shape
-        products = self.take("position", (h, examples * rows, keys + rows - 1), dtype)
-        at = ("skewed position", dtype, shape)
-        if at not in self._views:
-            self._views[at] = skewed(products.unflatten(1, (examples, rows)), keys)
-        return products, self._views[at]
-
-    def like(self, name: str, other: torch.Tensor) -> torch.Tensor:
-        """Uninitialised, of the shape and type of `other`."""
-        return self.take(name, other.shape, other.dtype)
-
-    def product(self, name: str, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-        """Matrix product [m, i, k] of [m, i, j] and [m, j, k]."""
-        product = self.take(name, (left.shape[0], left.shape[1], right.shape[2]), left.dtype)
-        torch.bmm(left, right, out=product)
-        return product
-
-    def product_wide(self, name: str, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-        """The same, in float32 at least."""
-        product, wide = self.product(name, left, right), _wide(left)
-        return product if product.dtype == wide else self.take(name, product.shape, wide).copy_(product)
-
-
 def by_head(x: torch.Tensor, heads: int) -> torch.Tensor:
     """View [H, ..., T, d] of [..., T, H * d]."""
     heads_apart: torch.Tensor = x.unflatten(-1, (heads, -1))
     return heads_apart.movedim(-2, 0)
-
-
-def skewed(products: torch.Tensor, keys: int) -> torch.Tensor:
-    """A view [..., R, keys] of [..., R, keys + R - 1]: each row begins one column before the last one's."""
-    rows, columns = products.shape[-2:]
-    if rows == 1:
-        return products
-    flat = products.flatten(-2)[..., rows - 1 : rows - 1 + rows * (columns - 1)]
-    shorter: torch.Tensor = flat.unflatten(-1, (rows, columns - 1))
-    return shorter[..., :keys]
 
 
 def attend_in_blocks(states: States, plan: Plan, probability: float) -> torch.Tensor:
@@ -198,7 +143,9 @@ def _multiply_into(
     out: torch.Tensor, probabilities: torch.Tensor, value: torch.Tensor, scratch: Scratch
 ) -> None:
     """Context [h, G, n, d] of probabilities [h * G, n, n] and values [h, G, n, d]."""
-    if out.shape[1] == 1:
+    if _is_alone(value):
+        out.copy_(product_with(probabilities[0], value[0, 0].t()))
+    elif out.shape[1] == 1:
         torch.bmm(probabilities, value[:, 0], out=out[:, 0])
     else:
         product = scratch.product("context", probabilities, value.flatten(0, 1))
@@ -213,17 +160,19 @@ def _tables_together(states: States) -> States:
 def _of_block(states: States, at: tuple[slice, slice, slice]) -> States:
     """Queries, keys and values [h, G, n, d] and tables [h, 2T - 1, d] of one block."""
     query, key, value = (x[at] for x in states[:3])
-    if query.dtype != _wide(query):  # products in bfloat16 would copy them every time
+    # Products in bfloat16 would copy them every time, and oneDNN's take nothing else.
+    if query.dtype != wide_dtype(query) or _is_alone(query):
         query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
     return States(query, key, value, *(None if x is None else x[at[0]] for x in states[3:]))
 
 
-def _wide(x: torch.Tensor) -> torch.dtype:
-    return torch.promote_types(x.dtype, torch.float32)
+def _is_alone(states: torch.Tensor) -> bool:
+    """Whether these are of one head of one example, whose products oneDNN makes."""
+    return states.shape[:2] == (1, 1) and covers(states)
 
 
-def _tiles(rows: int) -> list[tuple[int, int]]:
-    count = max(1, round(rows / TILE))
+def _tiles(rows: int, size: int = TILE) -> list[tuple[int, int]]:
+    count = max(1, round(rows / size))
     return list(pairwise(rows * tile // count for tile in range(count + 1)))
 
 
@@ -235,6 +184,8 @@ def _window(table: torch.Tensor, n: int, first: int, last: int) -> torch.Tensor:
 
 def _scores(block: States, scratch: Scratch) -> torch.Tensor:
     """Scores [h, G, n, n]."""
+    if _is_alone(block.query):
+        return _scores_alone(block)[None, None]
     query, key, _, pos_key, pos_query = block
     n = query.shape[2]
     products = scratch.product_wide("scores", query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2))
@@ -247,6 +198,21 @@ def _scores(block: States, scratch: Scratch) -> torch.Tensor:
             window = _window(pos_query, n, first, last)
             by_key = _by_position(key[:, :, first:last], window, scratch)
             scores[:, :, :, first:last] += by_key.transpose(2, 3)
+    return scores
+
+
+def _scores_alone(block: States) -> torch.Tensor:
+    """Scores [n, n] of a block of one head and one example."""
+    query, key = block.query[0, 0], block.key[0, 0]
+    n, scores = len(query), product_with(query, key)
+    for first, last in _tiles(n, TILE_ALONE):
+        rows = slice(first, last)
+        if block.pos_key is not None:
+            window = _window(block.pos_key, n, first, last)[0]
+            scores[rows] += skewed(product_with(query[rows], window), n)
+        if block.pos_query is not None:
+            window = _window(block.pos_query, n, first, last)[0]
+            scores[:, rows] += skewed(product_with(key[rows], window), n).t()
     return scores
 
 
@@ -266,10 +232,10 @@ def _backward(
     plan: Plan,
     dropout: Dropout,
 ) -> list[torch.Tensor | None]:
-    zeros: list[Any] = [None if x is None else torch.zeros_like(x, dtype=_wide(x)) for x in states]
+    zeros: list[Any] = [None if x is None else torch.zeros_like(x, dtype=wide_dtype(x)) for x in states]
     gradients = States(*zeros)
     d_out = d_context.masked_fill(plan.padding, 0)
-    mean = by_head(d_out.to(_wide(d_out)) * context, plan.heads).sum(-1, keepdim=True)
+    mean = by_head(d_out.to(wide_dtype(d_out)) * context, plan.heads).sum(-1, keepdim=True)
     parts = [(share, [next(saved) for _ in (*share.blocks, *plan.padded)]) for share in plan.shares]
     work = partial(
         _backward_share,

@@ -24,6 +24,8 @@ import torch
 
 # Bytes of float32 scores in one block. About four such buffers are in use at a time.
 BLOCK_BYTES = 5 << 18
+# Tokens from which one head at a time is quicker where oneDNN makes its products (`qa.fast_linear`).
+ALONE_FROM = 160
 # Scores of a whole batch below which handing them to threads costs more than it saves.
 FEW_SCORES = 1 << 20
 
@@ -65,21 +67,32 @@ class Plan:
         shares: they cover every head once.
         padded: examples with padding, each with the positions [P] of it.
         padding: [B, T, 1], true where padding is.
+        alone_from: tokens from which a block has one head only; None: as many as fit.
     """
 
     heads: int
     shares: tuple[Share, ...]
     padded: tuple[tuple[int, torch.Tensor], ...]
     padding: torch.Tensor
+    alone_from: int | None
 
 
-def plan_attention(mask: torch.Tensor, heads: int) -> Plan:
-    """Cut a batch with masks [B, T], true for real tokens, for as many threads as torch has here."""
+def plan_attention(mask: torch.Tensor, heads: int, *, alone_from: int | None = None) -> Plan:
+    """Cut a batch for as many threads as torch has here.
+
+    Args:
+        mask: [B, T], true for real tokens.
+        heads: H.
+        alone_from: see `Plan`.
+    """
     ends = (mask * torch.arange(1, mask.shape[1] + 1)).amax(1).tolist()
     threads = min(heads, torch.get_num_threads()) if heads * sum(e * e for e in ends) > FEW_SCORES else 1
-    shares = tuple(Share(part, tuple(_blocks(mask, ends, part))) for part in _cut(slice(0, heads), threads))
+    alone = mask.shape[1] + 1 if alone_from is None else alone_from
+    shares = tuple(
+        Share(part, tuple(_blocks(mask, ends, part, alone))) for part in _cut(slice(0, heads), threads)
+    )
     padded = tuple((example, (~row).nonzero()[:, 0]) for example, row in enumerate(mask) if not row.all())
-    return Plan(heads, shares, padded, ~mask[:, :, None])
+    return Plan(heads, shares, padded, ~mask[:, :, None], alone_from)
 
 
 def _cut(whole: slice, parts: int) -> list[slice]:
@@ -89,13 +102,14 @@ def _cut(whole: slice, parts: int) -> list[slice]:
     ]
 
 
-def _blocks(mask: torch.Tensor, ends: list[int], heads: slice) -> Iterator[Block]:
+def _blocks(mask: torch.Tensor, ends: list[int], heads: slice, alone_from: int) -> Iterator[Block]:
     h = heads.stop - heads.start
     for examples in _groups(ends, h):
         tokens = max(ends[examples])
         hidden = ~mask[examples, None, :tokens]
         size = 4 * (examples.stop - examples.start) * tokens * tokens
-        for part in _cut(heads, min(h, -(-h * size // BLOCK_BYTES))):
+        parts = h if tokens >= alone_from else min(h, -(-h * size // BLOCK_BYTES))
+        for part in _cut(heads, parts):
             yield Block(part, examples, tokens, hidden if hidden.any() else None)
 
 

@@ -27,9 +27,11 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.deberta import modeling_deberta as v1
 from transformers.models.deberta_v2 import modeling_deberta_v2 as v2
 
-from qa.attention_blocks import States, attend_in_blocks, skewed
-from qa.attention_plan import Plan, plan_attention
+from qa.attention_blocks import States, attend_in_blocks
+from qa.attention_plan import ALONE_FROM, Plan, plan_attention
+from qa.attention_scratch import skewed
 from qa.errors import UserError
+from qa.fast_linear import FastLinear, covers
 from qa.float32 import Float32Attention
 
 _KEEP_HIDDEN_STATES: ContextVar[bool] = ContextVar("keep_hidden_states", default=True)
@@ -52,7 +54,7 @@ def why_not_fast(config: PreTrainedConfig) -> str | None:
 
 
 def install_fast_attention(model: nn.Module) -> None:
-    """Make every DeBERTa encoder inside `model` compute the same, faster.
+    """Make every DeBERTa encoder inside `model` compute the same, faster; its linear layers too.
 
     Weights, state dict and configuration stay as they are, and so do calls that ask for attentions: those run
     the library's code. Installing twice changes nothing.
@@ -114,10 +116,14 @@ class _Batch:
 
 
 def _describe(
-    mask: torch.Tensor, attention: v1.DisentangledSelfAttention | v2.DisentangledSelfAttention
+    mask: torch.Tensor,
+    states: torch.Tensor,
+    attention: v1.DisentangledSelfAttention | v2.DisentangledSelfAttention,
 ) -> _Batch:
-    mask = mask.bool()
-    plan = plan_attention(mask, attention.num_attention_heads) if mask.device.type == "cpu" else None
+    mask, plan = mask.bool(), None
+    if mask.device.type == "cpu":
+        alone_from = ALONE_FROM if covers(states) else None
+        plan = plan_attention(mask, attention.num_attention_heads, alone_from=alone_from)
     farthest: int = attention.max_relative_positions
     # Version 1 has neither of these two: every distance up to the farthest has its row.
     span, buckets = getattr(attention, "pos_ebd_size", farthest), getattr(attention, "position_buckets", -1)
@@ -259,7 +265,7 @@ class FastEncoder(nn.Module):
             )
         layers: Any = self.layer
         convolution: Any = getattr(self, "conv", None)  # version 1 has none
-        batch = _describe(attention_mask, layers[0].attention.self)
+        batch = _describe(attention_mask, hidden_states, layers[0].attention.self)
         library: Any = self
         rel_embeddings = library.get_rel_embedding()
         states, kept = hidden_states, [hidden_states]
@@ -315,6 +321,7 @@ _FAST: dict[type[nn.Module], type[nn.Module]] = {
     Float32Attention: _Float32AttentionV1,
     v1.DebertaEncoder: _EncoderV1,
     v1.DebertaModel: DebertaModel,
+    nn.Linear: FastLinear,
 }
 
 

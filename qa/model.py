@@ -34,6 +34,7 @@ from transformers import (
 
 from qa.disentangled import install_fast_attention, why_not_fast
 from qa.errors import UserError
+from qa.fast_linear import install_fast_linear
 from qa.float32 import Float32Head, keep_attention_in_float32
 from qa.pocket import POCKET_MODEL
 
@@ -72,7 +73,8 @@ def load_encoder(
     Args:
         name: what `model_name` in the settings may be.
         attention: one of `qa.config.ATTENTIONS`; auto takes the fastest that the architecture has:
-            `qa.disentangled` for DeBERTa v2 and v3, torch's fused attention for most others.
+            `qa.disentangled` for DeBERTa, torch's fused attention for most others; both with
+            `qa.fast_linear`.
         device: where to put the weights.
         check_head: refuse a checkpoint without a trained question-answering head.
 
@@ -94,6 +96,8 @@ def load_encoder(
     _check_vocabulary(name, model, tokenizer)
     if attention == "fast" or (attention == "auto" and why_not_fast(model.config) is None):
         install_fast_attention(model)
+    elif attention == "auto":
+        install_fast_linear(model)
     tokenizer.model_input_names = _inputs(model)
     return Encoder(model.eval().to(device), tokenizer, new)
 

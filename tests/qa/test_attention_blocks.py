@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from qa import attention_plan
-from qa.attention_blocks import States, attend_in_blocks, skewed
+from qa.attention_blocks import States, attend_in_blocks
 from qa.attention_dropout import Dropout
 from qa.attention_plan import in_threads, plan_attention
+from qa.attention_scratch import skewed
 
 
 def states(B, T, heads=2, d=3, *, dtype=torch.float64):

@@ -121,11 +121,13 @@ def differences(plain: nn.Module, real: torch.Tensor) -> tuple[float, float]:
     return float((found - expected).abs().max()), float(max(relative))
 
 
-@pytest.fixture(params=["blocks", "fused"])
+@pytest.fixture(params=["blocks", "heads", "fused"])
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The CPU's way, and the one taken on other devices."""
+    """The CPU's ways, blocks of heads and one head at a time, and the one taken on other devices."""
+    if request.param != "fused":
+        monkeypatch.setattr(disentangled, "ALONE_FROM", 1 if request.param == "heads" else 1000)
     if request.param == "fused":
-        monkeypatch.setattr(disentangled, "plan_attention", lambda *_: None)
+        monkeypatch.setattr(disentangled, "plan_attention", lambda *_, **__: None)
     return str(request.param)
 
 
