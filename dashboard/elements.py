@@ -9,8 +9,9 @@ import streamlit as st
 
 from dashboard import state, wording
 from dashboard.charts.looks import DARK, LIGHT, Look
+from dashboard.data.experiments import index_of
 from qa.errors import UserError
-from qa.experiment import Experiment, list_experiments
+from qa.experiment import Experiment
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +57,23 @@ def experiment_picker(
     Args:
         label: ours.
         name: experiment or other.
-        optional: whether nothing may be chosen; otherwise the first experiment is.
+        optional: whether nothing may be chosen; otherwise the first experiment with a model is.
 
     Returns:
         The chosen one, None if there is none.
     """
     chosen = state.chosen_experiment(name)
-    experiments = {item.name: item for item in list_experiments(state.root())}
-    if chosen is None and not optional and experiments:
-        chosen = experiments[next(iter(experiments))]
+    root = state.root()
+    # Those that can be asked come first.
+    summaries = sorted(index_of(str(root.absolute())).visit(), key=lambda one: not one.has_model)
+    if chosen is None and not optional and summaries:
+        chosen = Experiment(root / summaries[0].name)
         state.put(**{name: chosen.name})
     key = f"picker_{name}"
     st.session_state[key] = None if chosen is None else chosen.name
     st.selectbox(
         label,
-        [*experiments],
+        [one.name for one in summaries],
         key=key,
         index=None,
         placeholder="none" if optional else "no experiment yet",
