@@ -22,6 +22,8 @@ from qa.scored import Answers
 from qa.squad import Question
 
 PER_PAGE = 8
+ROWS = 48  # answers on a page: with more experiments a page has fewer questions
+
 ALL, DIFFERENT = "all", "different"
 CHART, SHOWN, OTHER = "compare_quadrants", "compare_cell", "compare_other"
 ORDERS = {"data": "as in the data", "gain": "largest gain in F1 first", "loss": "largest loss in F1 first"}
@@ -168,14 +170,15 @@ def _page(board: Board, numbers: Numbers, second: Answers | None) -> None:
     if not len(numbers):
         st.info("No question is like that.", icon=":material/search_off:")
         return
-    pages = -(-len(numbers) // PER_PAGE)
+    each = max(2, min(PER_PAGE, ROWS // len(board.answers)))
+    pages = -(-len(numbers) // each)
     page = 1
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.caption(f"{wording.counted(len(numbers), 'question')} of {len(board.questions):,}")
         if pages > 1:
             # A list of another length is another list: its pages begin at 1.
             page = st.pagination(pages, key=f"compare_page_{zlib.crc32(numbers.tobytes())}")
-    for number in numbers[(page - 1) * PER_PAGE : page * PER_PAGE]:
+    for number in numbers[(page - 1) * each : page * each]:
         with st.container(border=True):
             st.html(cards.card(board, int(number)))
             _link(board, board.questions[number], second)

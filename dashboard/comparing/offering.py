@@ -6,7 +6,7 @@ an experiment without a model can never be evaluated anywhere, so common data fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import streamlit as st
@@ -32,13 +32,12 @@ def reason(one: Candidate, reference: Candidate) -> str:
     return f"it was scored on {', '.join(dict.fromkeys(found.name for found in one.sets.values()))}"
 
 
-def draw(apart: Sequence[Candidate], candidates: Sequence[Candidate], sha: str | None) -> None:
+def draw(apart: Sequence[Candidate], candidates: Sequence[Candidate]) -> None:
     """Scores of those that stand apart, the reasons, and the offer to evaluate.
 
     Args:
         apart: experiments that are not on the data that are compared on.
         candidates: all that were chosen, the reference first.
-        sha: of the data that are compared on; None if there are none.
     """
     st.subheader("On other data")
     reference = wording.plain(candidates[0].name)
@@ -50,51 +49,62 @@ def draw(apart: Sequence[Candidate], candidates: Sequence[Candidate], sha: str |
     ]
     st.markdown("\n".join(lines))
     scoring.draw_apart(apart)
-    _offer(candidates, sha)
-
-
-def _offer(candidates: Sequence[Candidate], sha: str | None) -> None:
-    """Evaluate whoever lacks it on data to choose."""
-    known = {set_sha: found.name for one in candidates for set_sha, found in one.sets.items()}
-    # Data on which everybody can be scored, if not by now, come first.
-    known = dict(sorted(known.items(), key=lambda item: _unable(candidates, item[0])))
     with st.container(border=True):
         st.markdown("**Evaluate on common data**")
-        source = st.selectbox(
-            "Data",
-            [*known, OTHER],
-            key=SOURCE,
-            format_func=lambda one: "other data …" if one == OTHER else f"{known[one]} ({one[:8]})",
-            width=420,
-        )
-        if source == OTHER:
-            source = st.text_input(
-                "SQuAD JSON file, hub name or pocket",
-                key=PATH,
-                placeholder="PATH/TO/dev-v1.1.json",
-                width=420,
-            ).strip()
-        if not source:
-            return
-        lacking = [one for one in candidates if source not in one.sets]
-        able = [one for one in lacking if one.has_model]
+        offer(candidates)
+
+
+def offer(candidates: Sequence[Candidate]) -> None:
+    """Evaluate whoever lacks it on data to choose.
+
+    Args:
+        candidates: all that were chosen, the reference first.
+    """
+    known = {sha: found.name for one in candidates for sha, found in one.sets.items()}
+    source = _source(candidates, known)
+    if not source:
+        return
+    lacking = [one for one in candidates if source not in one.sets]
+    for one in lacking:
+        if not one.has_model:
+            st.caption(f"{wording.plain(one.name)} has no model, so it cannot be evaluated on other data.")
+    with st.container(horizontal=True):
         for one in lacking:
-            if not one.has_model:
-                st.caption(
-                    f"{wording.plain(one.name)} has no model, so it cannot be evaluated on other data."
-                )
-        data = known.get(source, source)
-        with st.container(horizontal=True):
-            for one in able:
+            if one.has_model:
                 st.button(
                     f"Evaluate {wording.plain(one.name)}",
                     key=f"compare_evaluate_{one.name}",
                     icon=":material/play_arrow:",
                     on_click=_start,
-                    args=(one, source, data),
+                    args=(one, source, known.get(source, source)),
                 )
-        if not lacking:
-            st.caption("All of them have scores on these data.")
+    if not lacking:
+        st.caption("All of them have scores on these data.")
+
+
+def _source(candidates: Sequence[Candidate], known: Mapping[str, str]) -> str:
+    """What to evaluate on: a fingerprint, or a name or path that was typed; empty for none."""
+    # First of all data on which somebody lacks scores and everybody can have them.
+    order = sorted(known, key=lambda sha: (not _lacking(candidates, sha), _unable(candidates, sha)))
+    some = any(_lacking(candidates, sha) for sha in order)
+    source = st.selectbox(
+        "Data",
+        [*order, OTHER] if some else [OTHER, *order],
+        key=SOURCE,
+        format_func=lambda one: "other data …" if one == OTHER else f"{known[one]} ({one[:8]})",
+        width=420,
+    )
+    if source != OTHER:
+        return source
+    typed: str = st.text_input(
+        "SQuAD JSON file, hub name or pocket", key=PATH, placeholder="PATH/TO/dev-v1.1.json", width=420
+    )
+    return typed.strip()
+
+
+def _lacking(candidates: Sequence[Candidate], sha: str) -> int:
+    """How many of them have no scores on these data."""
+    return sum(sha not in one.sets for one in candidates)
 
 
 def _unable(candidates: Sequence[Candidate], sha: str) -> int:

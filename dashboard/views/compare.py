@@ -76,7 +76,7 @@ def _board(candidates: Sequence[Candidate], sha: str | None) -> Board | None:
 
 def _draw_part(part: str, candidates: Sequence[Candidate], board: Board | None) -> None:
     if board is None and part in PAIRED:
-        st.info("There are no scores that could be read.", icon=":material/block:")
+        st.info("The reference has no scores: choose another one.", icon=":material/block:")
     elif part == "Scores":
         _draw_scores(candidates, board)
     elif part == "Questions" and board is not None:
@@ -99,7 +99,10 @@ def _draw_scores(candidates: Sequence[Candidate], board: Board | None) -> None:
     there = () if board is None else (*board.names, *board.unreadable)
     apart = [one for one in candidates if one.name not in there]
     if apart:
-        offering.draw(apart, candidates, None if board is None else board.sha)
+        offering.draw(apart, candidates)
+    elif any(one.has_model for one in candidates):
+        with st.expander("Compare on other data", icon=":material/dataset:"):
+            offering.offer(candidates)
 
 
 draw()

@@ -186,6 +186,36 @@ def test_what_has_a_model_can_be_evaluated_on_the_others_data(open_page, apart, 
     assert (experiment.name, source) == ("third", QUESTIONS.sha256())
 
 
+def test_both_can_be_evaluated_on_other_data(open_page, pair, monkeypatch):
+    started = []
+    monkeypatch.setattr(evaluating, "start", lambda *arguments, **names: started.append((arguments, names)))
+    for name in ("one", "two"):
+        (pair / name / "best_model").mkdir()
+        (pair / name / "best_model" / "config.json").write_text("{}")
+    at = open_page("compare", pair, runs="one,two")
+    assert at.selectbox(key=offering.SOURCE).value == offering.OTHER
+    assert not at.button
+    at.text_input(key=offering.PATH).set_value(" some/dev.json ").run()
+    for button in at.button:
+        button.click()
+    at.run()
+    assert not at.exception
+    assert [(experiment.name, source) for (experiment, source), _ in started] == [
+        ("one", "some/dev.json"),
+        ("two", "some/dev.json"),
+    ]
+
+
+def test_a_refused_evaluation_is_said(open_page, apart):
+    (apart / "third" / "best_model").mkdir()
+    (apart / "third" / "best_model" / "config.json").write_text("{}")
+    at = open_page("compare", apart, runs="one,third")
+    (apart / "third" / "best_model" / "config.json").unlink()
+    at.button[0].click().run()
+    assert not at.exception
+    assert "'third' has no model" in said(at)
+
+
 def test_an_evaluation_on_common_data_is_paired(open_page, apart):
     found = comparisons.rows(OTHER, comparisons.answers(OTHER, share=0.9, seed=5))
     mean = 100 * sum(row["f1"] for row in found) / len(found)
