@@ -23,6 +23,8 @@ from qa.squad import Question
 WORDS = ("what", "who", "when", "where", "which", "why", "how many", "how", "other")
 _WORD = re.compile(r"\b(how\s+(?:many|much)|how|what|whom?|whose|when|where|which|why)\b")
 _OUTSIDE = -1
+# Paragraphs of a group below which resampling them makes intervals that are much too narrow.
+FEWEST = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,9 +59,9 @@ class Slice:
         experiment: name of the experiment.
         count: questions in the group.
         value: mean of the metric, in percent.
-        interval: 95 % interval of it, by paragraph; None where all questions are on one paragraph.
+        interval: of 95 %, by paragraph; None for fewer than FEWEST paragraphs or values that are all alike.
         difference: from the reference in points; None for the reference itself.
-        difference_interval: 95 % interval of it, paired, by paragraph.
+        difference_interval: 95 % interval of it, paired, by paragraph; None likewise.
     """
 
     slicing: str
@@ -160,8 +162,12 @@ def slice_scores(
     changes = values - values[0]
     paragraphs = [question.paragraph for question in questions]
     bounds = paragraph_intervals(np.concatenate([values, changes[1:]]), masks, paragraphs)  # [G, 2E - 1, 2]
+    # Values that are all alike say nothing of how others would differ.
+    bounds[bounds[..., 0] == bounds[..., 1]] = np.nan
     found = []
     for group, (label, mask) in enumerate(zip(slicing.labels, masks, strict=True)):
+        if len({paragraphs[number] for number in np.flatnonzero(mask)}) < FEWEST:
+            bounds[group] = np.nan
         for index, answers in enumerate(experiments):
             change = bounds[group, len(experiments) + index - 1] if index else np.full(2, np.nan)
             found.append(

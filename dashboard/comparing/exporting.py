@@ -26,6 +26,7 @@ from qa.intervals import holm
 from qa.report import Section, Table, as_html
 from qa.scored import METRICS
 from qa.seeds import seed_groups
+from qa.slices import FEWEST
 
 WIDTH = 680  # pixels of a chart in the report
 HTML = "text/html"
@@ -204,7 +205,10 @@ def _slices(board: Board) -> Section:
         title = f"F1, % by {slicing.title} (95 % interval)"
         chart = intervals.scores(sliced.score_dots(drawn), names, title=title)
         charts.append(svg(chart.properties(width=WIDTH)))
-    note = "F1 by groups of like questions. Many intervals are shown: of 20 one leaves out the truth."
+    note = (
+        f"F1 by groups of like questions. There is no interval on fewer than {FEWEST} paragraphs, or where all "
+        "values are alike. One in twenty leaves out the truth."
+    )
     return Section("Slices", note, tables, charts)
 
 

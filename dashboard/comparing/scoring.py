@@ -109,7 +109,7 @@ def is_clear(difference: Difference) -> bool:
 
 def signed(interval: tuple[float, float] | None) -> str:
     """An interval of a difference in points, such as +0.69 to +4.20."""
-    return "no interval: one paragraph" if interval is None else f"{interval[0]:+.2f} to {interval[1]:+.2f}"
+    return "no interval" if interval is None else f"{interval[0]:+.2f} to {interval[1]:+.2f}"
 
 
 def _of(pair: Comparison, part: str, metric: str) -> Difference:

@@ -14,7 +14,7 @@ from dashboard.comparing.scoring import TITLES, signed
 from dashboard.data import comparison
 from dashboard.data.comparison import Board
 from qa.scored import METRICS
-from qa.slices import Slice
+from qa.slices import FEWEST, Slice
 
 MOST_DRAWN = 8  # experiments in the charts
 
@@ -74,8 +74,9 @@ def draw(board: Board) -> None:
     outside = int((slicing.group < 0).sum())
     left_out = f" {wording.counted(outside, 'question')} without it left out." if outside else ""
     st.caption(
-        "In brackets: questions. Intervals are 95 %, by paragraph; those of differences are paired. Each one "
-        f"alone leaves out the truth once in twenty, so a slice is a hint, not a finding.{left_out}"
+        "In brackets: questions. Intervals are 95 %, by paragraph; those of differences are paired. There "
+        f"is none on fewer than {FEWEST} paragraphs, or where all values are alike. One in twenty leaves "
+        f"out the truth, so a slice is a hint, not a finding.{left_out}"
     )
 
 

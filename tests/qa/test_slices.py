@@ -1,11 +1,13 @@
 """Groups of questions, counted by hand, and their scores against means and intervals taken one by one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from qa.intervals import paired_interval, paragraph_interval
 from qa.scored import arrange
-from qa.slices import WORDS, question_word, repeats_of, slice_scores, slicings
+from qa.slices import FEWEST, WORDS, Slicing, question_word, repeats_of, slice_scores, slicings
 from qa.squad import Question, load_questions
 
 POCKET = load_questions("pocket", "validation").questions
@@ -107,6 +109,20 @@ def test_scores_against_means_and_intervals_of_each_group():
         # The same up to chance: here paragraphs without a question of the group are drawn, too.
         assert two.interval == pytest.approx(paragraph_interval(b, own), abs=1.5)
         assert two.difference_interval == pytest.approx(paired_interval(a, b, paragraphs=own), abs=1.5)
+
+
+def test_few_paragraphs_and_equal_values_have_no_interval():
+    questions = [question(str(n), context="c" * (1 + n % 12)) for n in range(48)]
+    first, second = answers("one", questions, 0), answers("two", questions, 1)
+    second = replace(second, f1s=np.ones(48))
+    group = np.array([0 if n % 12 < FEWEST - 1 else 1 for n in range(48)])
+    for groups in (group, np.zeros(48, dtype=np.int64)):
+        slicing = Slicing("x", "x", ("a", "b")[: groups.max() + 1], groups)
+        found = slice_scores(slicing, [first, second], questions, metric=lambda item: item.f1s)
+        assert all(item.interval is None for item in found if item.experiment == "two")
+        enough = len({*groups}) == 1
+        assert all((item.interval is not None) is enough for item in found if item.experiment == "one")
+        assert all((item.difference_interval is not None) is enough for item in found if item.difference)
 
 
 def test_a_group_of_all_questions_has_the_interval_of_the_whole():
