@@ -206,8 +206,8 @@ def _slices(board: Board) -> Section:
         chart = intervals.scores(sliced.score_dots(drawn), names, title=title)
         charts.append(svg(chart.properties(width=WIDTH)))
     note = (
-        f"F1 by groups of like questions. There is no interval on fewer than {FEWEST} paragraphs, or where all "
-        "values are alike. One in twenty leaves out the truth."
+        f"F1 by groups of like questions. There is no interval on fewer than {FEWEST} paragraphs, or where "
+        "all values are alike. One in twenty leaves out the truth."
     )
     return Section("Slices", note, tables, charts)
 
