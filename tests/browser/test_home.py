@@ -118,3 +118,17 @@ def test_an_empty_folder_says_how_to_begin(visit, empty, width, dark):
     page.page.get_by_label("Settings").wait_for()
     page.assert_clean()
     page.assert_fits()
+
+
+def test_a_start_that_is_refused_says_why(visit, serve, tmp_path):
+    """From the form through `run_experiment.py` and back."""
+    page = visit(at=serve(tmp_path / "experiments"))
+    page.page.get_by_label("Name").fill("first")
+    settings = page.page.get_by_label("Settings")
+    settings.fill("model_name: pocket\ndataset: nowhere.json\n")
+    page.page.get_by_role("button", name="Start", exact=True).click()
+    page.page.get_by_text("first did not start").wait_for(timeout=60_000)
+    page.page.get_by_text("nowhere.json").last.wait_for()
+    page.page.get_by_role("button", name="Dismiss").click()
+    page.page.get_by_text("first did not start").wait_for(state="detached")
+    page.assert_clean()

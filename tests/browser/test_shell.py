@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 import browsing
+from dashboard import state
 
 UPGRADE = {
     "Connection": "Upgrade",
@@ -27,6 +28,15 @@ def test_the_first_page_is_clean(visit, width, dark):
     page.assert_fits()
     assert 0 < page.cost() <= browsing.FIRST_LOAD
     assert page.longest_task() < 5
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("name", [page for page in state.PAGES if state.exists(page) and page != "home"])
+def test_every_page_is_clean_and_fits_a_small_window(visit, name, dark):
+    page = visit(name, width=800, dark=dark, experiment="huge", other="huge-twin", runs="pocket,pocket-twin")
+    page.assert_clean()
+    page.assert_fits()
+    assert 0 < page.cost() <= browsing.FIRST_LOAD
 
 
 def answer(address: str, path: str, **headers: str) -> str:
