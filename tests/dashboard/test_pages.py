@@ -75,6 +75,17 @@ def test_each_experiment(open_page, small, page, name):
     held(open_page(page, small, experiment=name, other="model", runs=f"model,{name}"))
 
 
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory):
+    return folders.many(tmp_path_factory.mktemp("crowd") / "experiments")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_thousand_experiments(open_page, crowd, page):
+    runs = ",".join(f"experiment-{number:04}" for number in (1, 2, 999))
+    held(open_page(page, crowd, experiment="experiment-0001", runs=runs))
+
+
 LINKS = {
     "unknown": {"experiment": "nobody", "other": "nobody", "runs": "nobody,model", "id": "no such"},
     "out of range": {
