@@ -21,6 +21,7 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "±": r"$\pm$",
+    "Δ": r"$\Delta$",
     "−": "$-$",
     "×": r"$\times$",
     "–": "--",

@@ -18,13 +18,13 @@ from qa.printing import visible
 STYLE = """
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, "Liberation Sans", Arial, sans-serif; color: #1f2933; margin: 2.5rem auto;
-       max-width: 62rem; padding: 0 1.25rem; }
+       max-width: 74rem; padding: 0 1.25rem; }
 h1 { font-size: 1.7rem; margin-bottom: .2rem; } h2 { font-size: 1.2rem; margin-top: 2.4rem; }
 p.note { color: #52606d; font-size: .88rem; max-width: 52rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; margin: .8rem 0; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid #e5e9f0; text-align: left; vertical-align: top;
-         unicode-bidi: isolate; overflow-wrap: anywhere; }
+         unicode-bidi: isolate; overflow-wrap: break-word; max-width: 28rem; }
 th { border-bottom: 2px solid #9aa5b1; white-space: nowrap; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 svg { max-width: 100%; height: auto; }

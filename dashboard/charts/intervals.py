@@ -81,7 +81,7 @@ def _layers(dots: Sequence[Dot], names: Sequence[str], *, title: str, format_: s
             scale=alt.Scale(paddingInner=BETWEEN / (BETWEEN + ROW * len(names)), paddingOuter=0.2),
         ),
         yOffset=alt.YOffset("series:N", scale=alt.Scale(domain=[*names])),
-        color=series.color(names, "series"),
+        color=series.color(names, field="series"),
         tooltip=[
             alt.Tooltip("row:N", title="of"),
             alt.Tooltip("series:N", title="series"),
@@ -93,7 +93,9 @@ def _layers(dots: Sequence[Dot], names: Sequence[str], *, title: str, format_: s
     )
     x = alt.X("value:Q", title=title, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(format=".4~g"))
     lines = base.mark_rule(strokeWidth=2.5).encode(x=alt.X("low:Q", title=title), x2="high:Q")
-    points = base.mark_point(filled=True, size=80, opacity=1).encode(x=x, shape=series.shape(names, "series"))
+    points = base.mark_point(filled=True, size=80, opacity=1).encode(
+        x=x, shape=series.shape(names, field="series")
+    )
     return [lines, points]
 
 

@@ -21,32 +21,35 @@ HEIGHT = 400
 Curve = Sequence[tuple[float, float]]
 
 
-def learning_curves(curves: Mapping[str, Curve], *, x: str, y: str) -> alt.LayerChart:
+def learning_curves(curves: Mapping[str, Curve], names: Sequence[str], *, x: str, y: str) -> alt.LayerChart:
     """A curve for each experiment.
 
     Args:
         curves: places and values in order of place, by experiment.
+        names: of all experiments, which have their colours in this order, with a curve or without.
         x: what the places are, with the unit.
         y: what the values are, with the unit.
     """
-    names = [*curves]
+    listed = [*curves]
     rows = [(name, *point) for name, curve in curves.items() for point in thinned(curve)]
     frame = pd.DataFrame(rows, columns=["experiment", "place", "value"])
     base = alt.Chart(frame).encode(
         x=alt.X("place:Q", title=x, scale=alt.Scale(zero=False, nice=False), axis=alt.Axis(grid=False)),
         y=alt.Y("value:Q", title=y, scale=alt.Scale(zero=False)),
-        color=series.color(names),
+        color=series.color(names, listed=listed),
         tooltip=[
             alt.Tooltip("experiment:N"),
             alt.Tooltip("place:Q", title=x, format=",~g"),
             alt.Tooltip("value:Q", title=y, format=".4~g"),
         ],
     )
-    lines = base.mark_line(strokeWidth=2, interpolate="linear").encode(strokeDash=series.dash(names))
+    lines = base.mark_line(strokeWidth=2, interpolate="linear").encode(
+        strokeDash=series.dash(names, listed=listed)
+    )
     few = max((len(curve) for curve in curves.values()), default=0) <= FEW
     points = base.mark_point(filled=True, size=60 if few else 24, opacity=1 if few else 0.001)
-    layers = (lines, points.encode(shape=series.shape(names)))
-    height = HEIGHT + series.legend_height(len(names))
+    layers = (lines, points.encode(shape=series.shape(names, listed=listed)))
+    height = HEIGHT + series.legend_height(len(listed))
     drawn = alt.layer(*layers).properties(height=height, padding=series.PADDING)
     chart: alt.LayerChart = drawn.configure(font=FONT)
     return chart

@@ -19,25 +19,34 @@ LEGEND_COLUMNS = 4
 PADDING = {"left": 4, "right": 8, "top": 4, "bottom": 4}
 
 
-def color(names: Sequence[str], field: str = "experiment") -> alt.Color:
-    """Colours of the experiments, the reference being first, with a legend above the chart."""
+def color(
+    names: Sequence[str], *, field: str = "experiment", listed: Sequence[str] | None = None
+) -> alt.Color:
+    """Colours of the experiments, with a legend above the chart.
+
+    Args:
+        names: all that a page shows, the reference first.
+        field: the column with the name.
+        listed: those in the legend; None: all.
+    """
     scale = alt.Scale(domain=[*names], range=[COLORS[place % len(COLORS)] for place in range(len(names))])
-    return alt.Color(f"{field}:N", title=None, scale=scale, legend=_legend())
+    return alt.Color(f"{field}:N", title=None, scale=scale, legend=_legend(listed or names))
 
 
-def dash(names: Sequence[str], field: str = "experiment") -> alt.StrokeDash:
-    """Dashes that change when the colours begin again."""
+def dash(names: Sequence[str], *, listed: Sequence[str] | None = None) -> alt.StrokeDash:
+    """Dashes that change when the colours begin again; arguments as for `color`."""
     dashes = [[*DASHES[place // len(COLORS) % len(DASHES)]] for place in range(len(names))]
     scale = alt.Scale(domain=[*names], range=dashes)
-    return alt.StrokeDash(f"{field}:N", title=None, scale=scale, legend=_legend())
+    return alt.StrokeDash("experiment:N", title=None, scale=scale, legend=_legend(listed or names))
 
 
-def shape(names: Sequence[str], field: str = "experiment") -> alt.Shape:
-    """Shapes of points."""
+def shape(
+    names: Sequence[str], *, field: str = "experiment", listed: Sequence[str] | None = None
+) -> alt.Shape:
+    """Shapes of points; arguments as for `color`."""
     shapes = [SHAPES[place % len(SHAPES)] for place in range(len(names))]
-    return alt.Shape(
-        f"{field}:N", title=None, scale=alt.Scale(domain=[*names], range=shapes), legend=_legend()
-    )
+    scale = alt.Scale(domain=[*names], range=shapes)
+    return alt.Shape(f"{field}:N", title=None, scale=scale, legend=_legend(listed or names))
 
 
 def legend_height(count: int) -> int:
@@ -45,5 +54,13 @@ def legend_height(count: int) -> int:
     return 16 + 20 * -(-count // LEGEND_COLUMNS)
 
 
-def _legend() -> alt.Legend:
-    return alt.Legend(orient="top", columns=LEGEND_COLUMNS, labelLimit=220, symbolLimit=0, title=None)
+def _legend(listed: Sequence[str]) -> alt.Legend:
+    return alt.Legend(
+        orient="top",
+        values=[*listed],
+        columns=LEGEND_COLUMNS,
+        labelLimit=220,
+        symbolLimit=0,
+        symbolOpacity=1,  # also where the points of a chart are there for their tooltips only
+        title=None,
+    )

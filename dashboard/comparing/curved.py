@@ -42,7 +42,7 @@ def draw(candidates: Sequence[Candidate]) -> None:
         title = METRICS[metric or "f1"]
         ends = "; ".join(f"{name} ends at {curve[-1][1]:.4g}" for name, curve in curves.items())
         st.altair_chart(
-            learning_curves(curves, x=PLACES[by or "step"], y=title),
+            learning_curves(curves, [one.name for one in candidates], x=PLACES[by or "step"], y=title),
             width="stretch",
             key="compare_learning",
             alt=f"{title} by {PLACES[by or 'step']}: {ends}",

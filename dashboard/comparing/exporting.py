@@ -77,27 +77,33 @@ def score_table(board: Board) -> tuple[list[str], list[list[Cell]]]:
     return heading, rows
 
 
-def paper_table(board: Board) -> tuple[list[str], list[list[Cell]]]:
-    """A row an experiment, as a paper prints it."""
+def paper_table(board: Board, part: str = "") -> tuple[list[str], list[list[Cell]]]:
+    """A row an experiment, as a paper prints it.
+
+    Args:
+        board: of the experiments.
+        part: which questions, one of PARTS.
+    """
     pairs = comparison.comparisons(board)
     heading = ["Experiment"]
     for metric in ("EM", "F1"):
         heading += [f"{metric} (%)", "95 % interval"]
         heading += [f"Δ {metric}", "95 % interval"] if pairs else []
-    heading += ["McNemar p"] if pairs else []
+    tested = bool(pairs) and not part
     rows: list[list[Cell]] = []
     for index, (name, own) in enumerate(zip(board.names, comparison.scores(board), strict=True)):
         row: list[Cell] = [name]
-        for place in range(len(METRICS)):
+        for metric in METRICS:
+            place = [score.metric for score in own].index(f"{part}{metric}")
             row += [own[place].value, scoring.between(own[place].interval)]
             if index:
                 difference = pairs[index - 1].differences[place]
                 row += [difference.difference, scoring.signed(difference.interval)]
             elif pairs:
                 row += [None, "reference"]
-        row += ([f"{pairs[index - 1].p_value:.2g}"] if index else ["reference"]) if pairs else []
+        row += ([f"{pairs[index - 1].p_value:.2g}"] if index else ["reference"]) if tested else []
         rows.append(row)
-    return heading, rows
+    return heading + (["McNemar p"] if tested else []), rows
 
 
 def latex(board: Board) -> str:
@@ -156,7 +162,7 @@ def report(candidates: Sequence[Candidate], board: Board) -> str:
     names = ", ".join(board.names)
     about = f"{board.data}: {len(board.questions):,} questions (SHA-256 {board.sha}). The reference is "
     sections = [
-        _scores(board),
+        *_scores(board),
         *_cells(board),
         _slices(board),
         _curves(candidates),
@@ -167,20 +173,23 @@ def report(candidates: Sequence[Candidate], board: Board) -> str:
     return as_html(f"Comparison of {names}", f"{about}{board.names[0]}.", kept)
 
 
-def _scores(board: Board) -> Section:
+def _scores(board: Board) -> list[Section]:
+    """All questions, and where some have no answer both parts of them."""
     pairs = comparison.comparisons(board)
-    charts = []
-    for part in PARTS if pairs else ():
-        if any(item.metric == f"{part}f1" for item in pairs[0].differences):
-            title = f"points more than {board.names[0]} ({scoring.PART_TITLES[part]}; 95 %, paired)"
-            chart = intervals.differences(
-                scoring.dots(pairs, part), [*scoring.TITLES.values()], title=title, look=LIGHT
-            )
-            charts.append(svg(chart.properties(width=WIDTH)))
-    tables = [Table(*paper_table(board))]
-    if any(score.metric != metric for score in comparison.scores(board)[0] for metric in METRICS):
-        tables.append(Table(*score_table(board)))
-    return Section("Scores", scoring.INTERVALS, tables, charts)
+    there = {score.metric: score.count for score in comparison.scores(board)[0]}
+    sections = []
+    for part in PARTS:
+        if f"{part}f1" not in there:
+            continue
+        about = f"{scoring.PART_TITLES[part]}, {there[f'{part}f1']:,}"
+        title = f"points more than {board.names[0]} (95 % interval, paired)"
+        chart = intervals.differences(
+            scoring.dots(pairs, part), [*scoring.TITLES.values()], title=title, look=LIGHT
+        )
+        charts = [svg(chart.properties(width=WIDTH))] if pairs else []
+        note = "" if part else scoring.INTERVALS
+        sections.append(Section(f"Scores: {about}", note, [Table(*paper_table(board, part))], charts))
+    return sections
 
 
 def _cells(board: Board) -> list[Section]:
@@ -213,11 +222,11 @@ def _slices(board: Board) -> Section:
 
 
 def _curves(candidates: Sequence[Candidate]) -> Section:
-    charts = []
+    charts, names = [], [one.name for one in candidates]
     for metric in ("f1", "loss"):
         curves = comparison.curves(candidates, metric, by="step")
         if curves:
-            chart = learning_curves(curves, x="step", y=curved.METRICS[metric])
+            chart = learning_curves(curves, names, x="step", y=curved.METRICS[metric])
             charts.append(svg(chart.properties(width=WIDTH)))
     return Section("Learning curves", "Scores are on each run's own validation data.", (), charts)
 

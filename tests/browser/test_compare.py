@@ -160,7 +160,7 @@ def test_every_export_is_downloaded_and_the_report_asks_for_nothing(visit, compa
     report = context.new_page()
     report.goto(saved["Report (HTML)"].as_uri())
     assert report.locator("svg").count() >= 5
-    assert report.locator("h2").first.inner_text() == "Scores"
+    assert report.locator("h2").first.inner_text() == "Scores: all questions, 80"
     context.close()
     assert asked == [saved["Report (HTML)"].as_uri()]
     assert errors == []

@@ -106,11 +106,13 @@ def test_curves_are_thinned_evenly_with_both_ends():
     assert (kept[0], kept[-1]) == (curve[0], curve[-1])
     assert max(b[0] - a[0] for a, b in pairwise(kept)) <= 6
     assert thinned(curve[:10]) == curve[:10]
-    chart = learning_curves({"a": curve, "b": [(1.0, 2.0)]}, x="step", y="F1 (%)")
+    chart = learning_curves({"a": curve, "b": [(1.0, 2.0)]}, ["b", "c", "a"], x="step", y="F1 (%)")
     found = rows_of(chart, having="experiment")
     assert len(found) == POINTS + 1
     assert found[-1] == {"experiment": "b", "place": 1.0, "value": 2.0}
-    assert learning_curves({}, x="step", y="F1").to_dict()
+    color = chart.to_dict()["layer"][0]["encoding"]["color"]
+    assert (color["scale"]["domain"], color["legend"]["values"]) == (["b", "c", "a"], ["a", "b"])
+    assert learning_curves({}, [], x="step", y="F1").to_dict()
 
 
 def test_quadrants_have_counts_and_shares_of_each_cell():
@@ -165,7 +167,9 @@ def test_hostile_texts_never_become_expressions():
         intervals.scores(
             [Dot(text, text, 1.0, None, 1) for text in HOSTILE[:4]], HOSTILE[:4], title=HOSTILE[0]
         ),
-        learning_curves({text: [(0.0, 1.0)] for text in HOSTILE[:4]}, x=HOSTILE[0], y=HOSTILE[1]),
+        learning_curves(
+            {text: [(0.0, 1.0)] for text in HOSTILE[:4]}, HOSTILE[:4], x=HOSTILE[0], y=HOSTILE[1]
+        ),
         quadrants((1, 2, 3, 4), (HOSTILE[0], HOSTILE[2]), look=LIGHT),
     ]
     for chart in charts:

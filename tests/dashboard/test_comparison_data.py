@@ -180,7 +180,14 @@ def test_the_report_holds_everything_and_hostile_names_are_text(tmp_path):
         for seed in (1, 2)
     ]
     page = exporting.report(chosen, board(chosen, questions.sha256()))
-    for title in ("Scores", "Right and wrong", "Learning curves", "Settings that differ", "Seeds"):
+    titles = (
+        "Scores: all questions, 6",
+        "Right and wrong",
+        "Learning curves",
+        "Settings that differ",
+        "Seeds",
+    )
+    for title in titles:
         assert f"<h2>{title}</h2>" in page
     assert "&lt;i&gt;$hostile$&lt;/i&gt; :smile:.json" in page
     assert "<script" not in page

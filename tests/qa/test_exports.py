@@ -26,7 +26,7 @@ def test_csv_read_back():
     [
         (r"a_b & 50% #1 $x$ {y} \z", r"a\_b \& 50\% \#1 \$x\$ \{y\} \textbackslash{}z"),
         ("~^<>", r"\textasciitilde{}\textasciicircum{}\textless{}\textgreater{}"),
-        ("1 ± 2 – −3", r"1 $\pm$ 2 -- $-$3"),
+        ("Δ 1 ± 2 – −3", r"$\Delta$ 1 $\pm$ 2 -- $-$3"),
         ("two\nlines\x1b", r"two lines\textbackslash{}x1b"),
     ],
 )
