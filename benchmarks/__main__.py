@@ -17,9 +17,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import attention, capture, decode, home, knockout, training
+from benchmarks import attention, capture, decode, home, knockout, page, training
 from benchmarks.compare import cases as compare_cases
-from benchmarks.comparison import Case, Options, Result, compare
+from benchmarks.comparison import Case, Options, Result, UnavailableError, compare
 from benchmarks.memory import peak_mb
 from benchmarks.report import check_readme, json_line, table, write_readme
 from qa.errors import UserError
@@ -32,6 +32,7 @@ COMPARISONS: dict[str, Callable[[Options], list[Case]]] = {
     "knockout": knockout.cases,
     "home": home.cases,
     "compare": compare_cases,
+    "page": page.cases,
 }
 README = Path(__file__).resolve().parent.parent / "README.md"
 
@@ -94,7 +95,15 @@ def _run(options: argparse.Namespace) -> list[Result]:
         offered = Options(Path(scratch), dataset=options.dataset, model=options.model)
         groups = {name: cases(offered) for name, cases in COMPARISONS.items()}
         chosen = choose(groups, options.names, cuda=torch.cuda.is_available())
-        return [compare(case, peak=peak_mb, rounds=options.rounds, say=say) for case in chosen]
+        results = []
+        for case in chosen:
+            try:
+                results.append(compare(case, peak=peak_mb, rounds=options.rounds, say=say))
+            except UnavailableError as error:
+                if options.names:
+                    raise
+                say(f"{case.name}: left out, {error}")
+        return results
 
 
 def choose(groups: Mapping[str, Sequence[Case]], names: Sequence[str], *, cuda: bool) -> list[Case]:

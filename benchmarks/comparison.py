@@ -20,12 +20,17 @@ from typing import Any, Literal
 
 import torch
 
+from qa.errors import UserError
 from qa.hardware import describe_device
 
 Side = Literal["ours", "theirs"]
 Say = Callable[[str], None]
 # One side, ready to run: a call does the work of one round.
 Work = Callable[[], object]
+
+
+class UnavailableError(UserError):
+    """This machine lacks what a case needs; it is left out unless it was asked for by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,8 @@ class Case(ABC):
         alike: whether every round does the same work.
         compared: what `difference` is the difference of, in words.
         device: where it runs, "cpu" or "cuda".
+        quantity: what is measured of a round: "seconds", or "bytes", which the work returns.
+        own_process: whether the work's memory is that of the process it runs in, and so can be measured.
     """
 
     name: str
@@ -68,6 +75,8 @@ class Case(ABC):
     alike: bool = True
     compared: str
     device: str = "cpu"
+    quantity: str = "seconds"
+    own_process: bool = True
 
     @abstractmethod
     def prepare(self, side: Side) -> Work:
@@ -88,7 +97,7 @@ class Case(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Seconds of each round of the two sides, in order."""
+    """Seconds (or bytes) of each round of the two sides, in order."""
 
     ours: tuple[float, ...]
     theirs: tuple[float, ...]
@@ -105,7 +114,8 @@ class Result:
 
     Attributes:
         case: what was compared.
-        ours: seconds an item: the median over rounds, or the mean where rounds do different work.
+        ours: seconds (or bytes, `case.quantity`) an item: the median over rounds, or the mean where rounds do
+            different work.
         theirs: the same of the alternative.
         ratio: theirs over ours: the median of the rounds' ratios, or the ratio of the means.
         spread: lowest and highest ratio of a round.
@@ -161,7 +171,7 @@ def compare(
     del ours, theirs
     say(f"{case.name}: measuring memory")
     result = conclude(case, times, difference=difference, peaks=(peak(case, "ours"), peak(case, "theirs")))
-    say(f"{case.name}: {result.ratio:.2f} times as fast")
+    say(f"{case.name}: {result.ratio:.2f} times {'as fast' if case.quantity == 'seconds' else 'less'}")
     return result
 
 
@@ -173,20 +183,22 @@ def time_in_turn(ours: Work, theirs: Work, *, case: Case, rounds: int, say: Say)
     rows: list[tuple[float, float]] = []
     for number in range(rounds):
         if number % 2 == 0:
-            own, other = _seconds(ours, case.device), _seconds(theirs, case.device)
+            own, other = _measured(ours, case), _measured(theirs, case)
         else:
-            other, own = _seconds(theirs, case.device), _seconds(ours, case.device)
+            other, own = _measured(theirs, case), _measured(ours, case)
         rows.append((own, other))
-        say(f"{case.name}: round {number + 1} of {rounds}, ours {own:.3g} s, theirs {other:.3g} s")
+        unit = "s" if case.quantity == "seconds" else case.quantity
+        say(f"{case.name}: round {number + 1} of {rounds}, ours {own:.3g} {unit}, theirs {other:.3g} {unit}")
     return Times(*zip(*rows, strict=True))
 
 
-def _seconds(work: Work, device: str) -> float:
+def _measured(work: Work, case: Case) -> float:
     began = time.perf_counter()
-    work()
-    if device == "cuda":
+    result = work()
+    if case.device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    return seconds if case.quantity == "seconds" else float(str(result))
 
 
 def conclude(

@@ -30,11 +30,15 @@ HIGHEST = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 def peak_mb(case: Case, side: Side) -> float | None:
     """Memory that two rounds of the hardest work take, in MB of 10^6 bytes; None where it cannot be measured.
 
+    That is so on some systems, and for work that other processes do.
+
     Two, because the first leaves behind what the second must live beside (gradients, the optimizer's state).
 
     Raises:
         UserError: the process was killed, most likely for want of memory; or what `prepare` raises.
     """
+    if not case.own_process:
+        return None
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as executor:
         try:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.comparison import Result
+from benchmarks.comparison import Case, Result
 from qa import files
 from qa.errors import UserError
 
@@ -54,9 +54,9 @@ def _cells(result: Result) -> tuple[str, ...]:
     low, high = result.spread
     return (
         result.case.name,
-        _speed(result.ours, result.case.unit),
-        _speed(result.theirs, result.case.unit),
-        f"{result.ratio:.2f}",
+        _amount(result.ours, result.case),
+        _amount(result.theirs, result.case),
+        f"{result.ratio:.2f}{' times less' if result.case.quantity == 'bytes' else ''}",
         f"({low:.2f} to {high:.2f})",
         _megabytes(result.ours_peak_mb),
         _megabytes(result.theirs_peak_mb),
@@ -64,10 +64,12 @@ def _cells(result: Result) -> tuple[str, ...]:
     )
 
 
-def _speed(seconds: float, unit: str | None) -> str:
-    if unit is not None:
-        return f"{1 / seconds:.3g} {unit}/s"
-    return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+def _amount(value: float, case: Case) -> str:
+    if case.quantity == "bytes":
+        return _megabytes(value / 1e6)
+    if case.unit is not None:
+        return f"{1 / value:.3g} {case.unit}/s"
+    return f"{value * 1000:.3g} ms" if value < 1 else f"{value:.3g} s"
 
 
 def _megabytes(value: float | None) -> str:

@@ -91,7 +91,7 @@ def _first(known: Mapping[str, Known]) -> str:
 def editor(experiment: Experiment, asking: Asking | None) -> None:
     """The form for another question."""
     way = st.segmented_control(
-        "Question",
+        "Where the question comes from",
         [WRITE, PICK],
         default=WRITE,
         key="asking_way",
