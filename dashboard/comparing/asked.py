@@ -43,13 +43,19 @@ def draw(board: Board) -> None:
         wanted = st.text_input(
             "Search",
             key="compare_search",
+            persist_state="session",
             placeholder="words of a question, its text, its answers, or an id",
             icon=":material/search:",
             width=360,
         )
         orders = ALONE if second is None else ORDERS
         order = st.selectbox(
-            "Order", [*orders], format_func=orders.__getitem__, key="compare_order", width=260
+            "Order",
+            [*orders],
+            format_func=orders.__getitem__,
+            key="compare_order" if second is not None else "compare_order_alone",
+            persist_state="session",
+            width=260,
         )
         shown &= _by_result(board)
     shown &= matches(board, wanted or "")
@@ -75,7 +81,13 @@ def _other(board: Board) -> Answers | None:
     others = {answers.name: answers for answers in board.answers[1:]}
     if len(others) < 2:
         return next(iter(others.values()), None)
-    name = st.selectbox(f"Compared with {wording.plain(board.names[0])}", [*others], key=OTHER, width=360)
+    name = st.selectbox(
+        f"Compared with {wording.plain(board.names[0])}",
+        [*others],
+        key=OTHER,
+        persist_state="session",
+        width=360,
+    )
     return others.get(name or "", next(iter(others.values())))
 
 
@@ -103,7 +115,9 @@ def _by_cell(first: Answers, second: Answers) -> NDArray[np.bool_]:
         DIFFERENT: "answered differently",
     }
     with right:
-        chosen = st.radio("Questions", [*labels], format_func=labels.__getitem__, key=SHOWN)
+        chosen = st.radio(
+            "Questions", [*labels], format_func=labels.__getitem__, key=SHOWN, persist_state="session"
+        )
         st.caption("Right: an exact match with a gold answer. A click on a cell chooses its questions.")
     if chosen in CELLS:
         found: NDArray[np.bool_] = cells == CELLS.index(chosen)

@@ -21,7 +21,9 @@ NOT_AXES = ("group", "best_model_path")
 def draw(candidates: Sequence[Candidate], sha: str | None) -> None:
     """Settings as a table, and as parallel coordinates with F1 on the chosen data."""
     rows = setting_rows([one.settings for one in candidates])
-    every = st.toggle("All settings, also those that are equal", key="compare_all_settings")
+    every = st.toggle(
+        "All settings, also those that are equal", key="compare_all_settings", persist_state="session"
+    )
     shown = rows if every else [row for row in rows if row.differs]
     if shown:
         st.dataframe(frame(shown, candidates), hide_index=True, alt="Settings of the experiments")

@@ -32,9 +32,16 @@ def draw(candidates: Sequence[Candidate]) -> None:
             format_func=lambda one: METRICS[one].partition(" (")[0],
             required=True,
             key="compare_curve",
+            persist_state="session",
         )
         by = st.segmented_control(
-            "By", [*PLACES], default="step", format_func=PLACES.__getitem__, required=True, key="compare_by"
+            "By",
+            [*PLACES],
+            default="step",
+            format_func=PLACES.__getitem__,
+            required=True,
+            key="compare_by",
+            persist_state="session",
         )
     curves = comparison.curves(candidates, metric or "f1", by=by or "step")
     without = [one.name for one in candidates if one.name not in curves]

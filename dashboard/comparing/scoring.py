@@ -59,6 +59,7 @@ def _part(found: Sequence[tuple[Score, ...]]) -> str:
         default="",
         format_func=PART_TITLES.__getitem__,
         key="compare_part",
+        persist_state="session",
         required=True,
         label_visibility="collapsed",
     )

@@ -31,6 +31,7 @@ def draw(board: Board) -> None:
             [*known],
             format_func=lambda one: known[one].title,
             key="compare_slicing",
+            persist_state="session",
             width=340,
         )
         metric = st.segmented_control(
@@ -40,6 +41,7 @@ def draw(board: Board) -> None:
             format_func=TITLES.__getitem__,
             required=True,
             key="compare_slice_metric",
+            persist_state="session",
         )
     slicing = known.get(name or "", next(iter(known.values())))
     found = comparison.slices(board, slicing, metric or "f1")

@@ -75,6 +75,8 @@ def _board(candidates: Sequence[Candidate], sha: str | None) -> Board | None:
 
 
 def _draw_part(part: str, candidates: Sequence[Candidate], board: Board | None) -> None:
+    if board is not None and part in PAIRED:
+        _say_who_is_missing(candidates, board)
     if board is None and part in PAIRED:
         st.info("The reference has no scores: choose another one.", icon=":material/block:")
     elif part == "Scores":
@@ -93,11 +95,22 @@ def _draw_part(part: str, candidates: Sequence[Candidate], board: Board | None) 
         exporting.draw(candidates, board)
 
 
+def _apart(candidates: Sequence[Candidate], board: Board | None) -> list[Candidate]:
+    """Those without scores on the data that are compared on."""
+    there = () if board is None else (*board.names, *board.unreadable)
+    return [one for one in candidates if one.name not in there]
+
+
+def _say_who_is_missing(candidates: Sequence[Candidate], board: Board) -> None:
+    apart = ", ".join(wording.plain(one.name) for one in _apart(candidates, board))
+    if apart:
+        st.caption(f"Not here, for want of scores on {wording.plain(board.data)} (see Scores): {apart}.")
+
+
 def _draw_scores(candidates: Sequence[Candidate], board: Board | None) -> None:
     if board is not None:
         scoring.draw(board)
-    there = () if board is None else (*board.names, *board.unreadable)
-    apart = [one for one in candidates if one.name not in there]
+    apart = _apart(candidates, board)
     if apart:
         offering.draw(apart, candidates)
     elif any(one.has_model for one in candidates):

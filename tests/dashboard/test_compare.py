@@ -12,7 +12,7 @@ from dashboard.data import evaluating
 from qa.comparison import compare
 from qa.experiment import Experiment
 from qa.run import keep_dataset
-from qa.squad import load_questions
+from qa.squad import QuestionSet, load_questions
 
 QUESTIONS = load_questions("pocket", "validation").limited(60)
 OTHER = load_questions("pocket", "validation").limited(30)
@@ -295,6 +295,33 @@ def test_search_order_and_results(open_page, pair):
     at.segmented_control(key="compare_result_0").set_value("wrong").run()
     assert not at.exception
     assert "✓ right" not in "".join(part.partition("</tr>")[0] for part in bodies(at).split("<table")[1:])
+
+
+def test_filters_outlive_a_look_at_another_part(open_page, pair):
+    at = open_page("compare", pair, runs="one,two", part="Questions")
+    at.radio(key=asked.SHOWN).set_value("first").run()
+    at.selectbox(key="compare_order").set_value("loss").run()
+    at.segmented_control(key="part").set_value("Slices").run()
+    at.selectbox(key="compare_slicing").set_value("answerable").run()
+    at.segmented_control(key="part").set_value("Questions").run()
+    assert not at.exception
+    assert at.radio(key=asked.SHOWN).value == "first"
+    assert at.selectbox(key="compare_order").value == "loss"
+    # On data without unanswerable questions there is no such slicing.
+    answered = QuestionSet("some", "1.1", tuple(one for one in QUESTIONS.questions if one.answers), ())
+    for name in ("three", "four"):
+        comparisons.trained(pair, name, answered, share=0.5, seed=len(name))
+    at.multiselect[0].set_value(["three", "four"]).run()
+    at.segmented_control(key="part").set_value("Slices").run()
+    assert not at.exception
+    assert at.selectbox(key="compare_slicing").value != "answerable"
+
+
+def test_who_cannot_be_paired_is_named_in_every_part_that_pairs(open_page, apart):
+    for part in ("Questions", "Slices", "Export"):
+        at = open_page("compare", apart, runs="one,two,third", part=part)
+        assert not at.exception
+        assert "Not here, for want of scores on validation.json (see Scores): third." in said(at)
 
 
 def test_hostile_texts_are_shown_as_text(open_page, tmp_path):
