@@ -110,14 +110,14 @@ class Showing(Case):
 
 
 @lru_cache(maxsize=1)
-def material(case: Showing) -> tuple[Experiment, Question]:
+def material(dataset: str, scratch: Path) -> tuple[Experiment, Question]:
     """An experiment with the model, and its only question."""
-    questions = load_questions(case.dataset, "validation")
+    questions = load_questions(dataset, "validation")
     longest = max(questions.questions, key=lambda one: len(one.context))
-    folder = case.scratch / "large"
+    folder = scratch / "large"
     save_stand_in(folder, LARGE, [longest.context, longest.question])
     settings = Settings(max_length=TOKENS, stride=64, device="cpu", no_answer_threshold=None)
-    root = case.scratch / "experiments"
+    root = scratch / "experiments"
     one = questions.subset([longest])
     return import_model(str(folder), one, root=root, name="large", settings=settings), longest
 
@@ -126,7 +126,7 @@ class Page:
     """A server and a browser; a call loads the page in a new session, waits, and gives the bytes it took."""
 
     def __init__(self, case: Showing) -> None:
-        experiment, question = material(case)
+        experiment, question = material(case.dataset, case.scratch)
         self._running = ExitStack()
         weakref.finalize(self, self._running.close)
         self._address = self._serve(experiment.path.parent, case.scratch / "dashboard.log")
@@ -199,7 +199,7 @@ class ModelView:
     """BertViz in an environment of its own; a call writes the HTML and gives its bytes."""
 
     def __init__(self, case: Showing) -> None:
-        experiment, question = material(case)
+        experiment, question = material(case.dataset, case.scratch)
         self._python = environment(case.scratch / "bertviz")
         reader = Reader.of(experiment)
         window = attend(reader, question.question, question.context).window()

@@ -19,7 +19,6 @@ from dashboard.data.answers import Model
 from dashboard.data.validation import Known, search, validation
 from qa.errors import UserError
 from qa.experiment import Experiment
-from qa.printing import cut
 
 QUESTION_BOX, CONTEXT_BOX, SHOWN = "asking_question", "asking_context", "asking_shown"
 WRITE, PICK = "Write or paste", "Pick from the validation data"
@@ -139,10 +138,10 @@ def _picker(experiment: Experiment, asking: Asking | None) -> None:
     table = pd.DataFrame(
         {
             "F1": [one.f1 for one in rows],
-            "question": [cut(one.question.question, MOST_CHARACTERS) for one in rows],
+            "question": [marking.in_cell(one.question.question, MOST_CHARACTERS) for one in rows],
             "answered": [_said(one.prediction) for one in rows],
             "gold": [_said(next(iter(one.question.answers), "")) for one in rows],
-            "title": [cut(one.question.title, MOST_CHARACTERS) for one in rows],
+            "title": [marking.in_cell(one.question.title, MOST_CHARACTERS) for one in rows],
             "id": [one.question.id for one in rows],
         }
     )
@@ -162,7 +161,7 @@ def _picker(experiment: Experiment, asking: Asking | None) -> None:
 
 
 def _said(text: str | None) -> str:
-    return "–" if text is None else cut(text, MOST_CHARACTERS) or "(no answer)"
+    return "–" if text is None else marking.in_cell(text, MOST_CHARACTERS) or "(no answer)"
 
 
 def _choose(ids: list[str]) -> None:

@@ -25,9 +25,14 @@ def shown(text: str) -> str:
     return "\n".join(html.escape(visible(line)) for line in text.split("\n"))
 
 
+def in_cell(text: str, most: int = LONGEST) -> str:
+    """A text for a cell of a table or a box, which take it as it is: cut, with nothing in it hidden."""
+    return cut(visible(text), most)
+
+
 def inline(text: str, most: int = LONGEST) -> str:
     """Markdown that shows a text in a line of ours, cut where it is longer, nothing in it hidden."""
-    return plain(cut(visible(text), most))
+    return plain(in_cell(text, most))
 
 
 def with_answer(context: str, start: int, end: int) -> str:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dashboard.marking import inline
+from dashboard.marking import in_cell, inline
 from probes.knockout import Effects
 from probes.maps import ANSWER, CLS, QUESTION, SEP, View
 from probes.overview import Habits, Pair
-from qa.printing import cut
 
 HABIT = 0.3  # the share from which it is called one
 LONGEST = 30  # characters of a word
@@ -62,12 +61,12 @@ def place_of(view: View, place: int) -> str:
 
 
 def rows_of_pairs(view: View, pairs: Sequence[Pair], *, value: str) -> list[dict[str, str | float]]:
-    """The pairs as rows of a table; texts as they are."""
+    """The pairs as rows of a table."""
     return [
         {
-            "attends": cut(view.labels[found.query], LONGEST),
+            "attends": in_cell(view.labels[found.query], LONGEST),
             "in the": place_of(view, found.query),
-            "attended to": cut(view.labels[found.key], LONGEST),
+            "attended to": in_cell(view.labels[found.key], LONGEST),
             "in the ": place_of(view, found.key),
             value or "attention": found.weight,
         }

@@ -34,7 +34,7 @@ from dashboard.looking import (
     view_of,
     what_is_shown,
 )
-from dashboard.marking import inline
+from dashboard.marking import in_cell, inline
 from dashboard.measures import TERM_NAMES
 from probes.knockout import Effects
 from probes.maps import Bool, Float, View
@@ -122,7 +122,7 @@ def _word_box(label: str, key: str, view: View, *, width: int, none: str = "none
 
 
 def _label(view: View, place: int) -> str:
-    return cut(view.labels[int(place)], LONGEST)
+    return in_cell(view.labels[int(place)], LONGEST)
 
 
 def _switched_off(looking: Looking, choice: Choice) -> None:
@@ -176,7 +176,7 @@ def _effects(effects: Effects, looking: Looking) -> None:
             looking,
             measure="points of probability",
             key="attention_off",
-            words=[cut(answer.text or "(no answer)", LONGEST) for answer in effects.answers.ravel()],
+            words=[in_cell(answer.text or "(no answer)", LONGEST) for answer in effects.answers.ravel()],
             marked=effects.changed,
             said="Change of the answer's probability without each head",
         )
@@ -195,7 +195,9 @@ def _effects(effects: Effects, looking: Looking) -> None:
                     "layer": [layer for layer, _ in places],
                     "head": [head for _, head in places],
                     "points": [float(changes[place]) for place in places],
-                    "answer without it": [effects.answers[place].text or "(no answer)" for place in places],
+                    "answer without it": [
+                        in_cell(effects.answers[place].text) or "(no answer)" for place in places
+                    ],
                 }
             ),
             hide_index=True,

@@ -59,9 +59,11 @@ def score_curves(
     dash = alt.StrokeDash(
         "of:N", scale=alt.Scale(domain=["start", "end"], range=[[1, 0], [5, 3]]), legend=None
     )
-    base = alt.Chart(rows).encode(
-        x=x, y=y, color=alt.Color("of:N", title=None, scale=scale, legend=alt.Legend(orient="top"))
+    # The points, which are there to be pointed at, are all but invisible; the legend must not be.
+    legend = alt.Legend(
+        orient="top", symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=2, symbolSize=300
     )
+    base = alt.Chart(rows).encode(x=x, y=y, color=alt.Color("of:N", title=None, scale=scale, legend=legend))
     lines = base.mark_line(strokeWidth=1.5, tooltip=None).encode(strokeDash=dash)
     points = base.mark_point(filled=True, size=60, opacity=0.001, tooltip=alt.ExprRef(tooltip))
     layers: list[alt.Chart] = [lines, points]

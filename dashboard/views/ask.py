@@ -90,11 +90,12 @@ def _answer(model: Model, asked: Asked, question: asking.Asking) -> None:
     st.caption(f"{marking.inline(model.name)} answers")
     st.subheader(marking.inline(answer.text) or ":gray[no answer]", anchor=False)
     before = _before(model)
+    change = answer.probability - before[1] if before is not None and before[0] == answer.text else None
     with st.container(horizontal=True, gap="large"):
         st.metric(
             "Probability",
             f"{answer.probability:.1%}",
-            None if before is None else f"{100 * (answer.probability - before[1]):+.1f} points",
+            None if change is None else f"{100 * change:+.1f} points",
             width="content",
             help="Among all spans of all windows together with “no answer”.",
         )
@@ -107,7 +108,8 @@ def _answer(model: Model, asked: Asked, question: asking.Asking) -> None:
         if question.known is not None:
             st.metric("F1", _f1(answer.text, question), width="content", help="Against the gold answers.")
     if before is not None and before[0] != answer.text:
-        st.caption(f"Before the edit: {_said(before[0])} ({before[1]:.1%})")
+        now = next((f", now {span.probability:.1%}" for span in answer.n_best if span.text == before[0]), "")
+        st.caption(f"Before the edit: {_said(before[0])} ({before[1]:.1%}{now})")
     st.caption(_how(model, asked))
     gold = asking.gold(question)
     if gold is not None:
@@ -172,7 +174,7 @@ def _n_best(model: Model, asked: Asked) -> None:
     rows = [*asked.answer.n_best]
     table = pd.DataFrame(
         {
-            "answer": [cut(span.text, 300) for span in rows],
+            "answer": [marking.in_cell(span.text) for span in rows],
             "probability": [span.probability for span in rows],
             "score": [span.score for span in rows],
             "characters": [f"{span.start} to {span.end}" for span in rows],

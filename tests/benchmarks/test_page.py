@@ -55,7 +55,7 @@ def test_bertviz_is_given_the_maps_of_the_page(showing, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(Path, "unlink", lambda path: seen.append(path.read_text()))
     assert work() == html.stat().st_size
-    experiment, question = page.material(showing)
+    experiment, question = page.material(showing.dataset, showing.scratch)
     tokens, maps = __import__("json").loads(seen[0])
     window = attend(Reader.of(experiment), question.question, question.context).window()
     assert tuple(tokens) == window.tokens
