@@ -1,7 +1,10 @@
 """The page Compare without a browser: every state of the folder, and what each part says."""
 
+import builtins
 import html
+import io
 import json
+from pathlib import Path
 
 import pytest
 
@@ -384,6 +387,31 @@ def test_a_running_experiment_stands_apart(open_page, pair):
     assert not at.exception
     assert "busy cannot be paired with one here: it has no scores (running)" in said(at).replace("**", "")
     assert offering.OTHER in at.selectbox(key=offering.SOURCE).options[-1]
+
+
+def test_a_second_visit_opens_only_what_changed(open_page, pair, monkeypatch):
+    opened = []
+    for module in (io, builtins):
+        real = module.open
+
+        def note(file, *arguments, _real=real, **names):
+            if str(file).startswith(str(pair)):
+                opened.append(Path(file).name)
+            return _real(file, *arguments, **names)
+
+        monkeypatch.setattr(module, "open", note)
+    at = open_page("compare", pair, runs="one,two")
+    assert opened.count("predictions.jsonl") == 2
+    opened.clear()
+    at.run()
+    assert opened == []
+    rows = [*map(json.dumps, comparisons.rows(QUESTIONS, comparisons.answers(QUESTIONS, share=1, seed=1)))]
+    (pair / "two" / "predictions.jsonl").write_text("\n".join(rows) + "\n")
+    opened.clear()
+    at.run()
+    assert not at.exception
+    assert opened == ["predictions.jsonl"]
+    assert table(at)["exact_match"].iloc[1] == 100
 
 
 def test_a_thousand_experiments(open_page, tmp_path):
