@@ -1,7 +1,5 @@
 """The URL is the state: what a link carries, what a page change keeps, and what is dropped with a line."""
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -149,6 +147,14 @@ def test_the_folder_of_experiments(monkeypatch, tmp_path):
         state.root()
 
 
-def test_every_page_of_the_table_is_where_it_says():
-    assert all(Path(state.VIEWS, f"{name}.py").is_file() for name in state.PAGES if state.exists(name))
+def test_every_script_is_in_the_table():
+    scripts = {file.stem for file in state.VIEWS.glob("[!_]*.py")}
+    assert scripts == {page for page in state.PAGES if state.exists(page)}
     assert next(iter(state.PAGES)) == "home"
+
+
+def test_a_link_to_a_page_that_does_not_exist_is_not_drawn(monkeypatch):
+    monkeypatch.setattr(state, "exists", lambda page: False)
+    at = AppTest.from_string("from dashboard import state\nstate.link('ask', 'Ask', experiment='a')").run()
+    assert not at.exception
+    assert len(at.main) == 0
