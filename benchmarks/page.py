@@ -103,7 +103,7 @@ class Showing(Case):
 
     def prepare(self, side: Side) -> Work:
         """A dashboard and a browser that have shown it before; or BertViz, and the maps in a file."""
-        return Page(self) if side == "ours" else ModelView(self)
+        return (page if side == "ours" else model_view)(self.dataset, self.scratch)
 
     def difference(self, ours: Any, theirs: Any) -> None:
         """Both are given the same maps."""
@@ -122,14 +122,25 @@ def material(dataset: str, scratch: Path) -> tuple[Experiment, Question]:
     return import_model(str(folder), one, root=root, name="large", settings=settings), longest
 
 
+@lru_cache(maxsize=1)
+def page(dataset: str, scratch: Path) -> Page:
+    """The same for both cases, until the process ends: Playwright drives one browser a thread."""
+    return Page(*material(dataset, scratch), log=scratch / "dashboard.log")
+
+
+@lru_cache(maxsize=1)
+def model_view(dataset: str, scratch: Path) -> ModelView:
+    """Likewise."""
+    return ModelView(*material(dataset, scratch), scratch=scratch)
+
+
 class Page:
     """A server and a browser; a call loads the page in a new session, waits, and gives the bytes it took."""
 
-    def __init__(self, case: Showing) -> None:
-        experiment, question = material(case.dataset, case.scratch)
+    def __init__(self, experiment: Experiment, question: Question, *, log: Path) -> None:
         self._running = ExitStack()
         weakref.finalize(self, self._running.close)
-        self._address = self._serve(experiment.path.parent, case.scratch / "dashboard.log")
+        self._address = self._serve(experiment.path.parent, log)
         self._browser = self._start_browser()
         query = {"experiment": experiment.name, "id": question.id, "layer": 0, "head": 0}
         self._link = f"{self._address}/attention?{urlencode(query)}"
@@ -139,14 +150,14 @@ class Page:
         """Until the picture of all heads and the map of one are drawn."""
         received = []
         with closing(self._browser.new_context(viewport={"width": 1280, "height": 900})) as context:
-            page = context.new_page()
-            page.on(
+            tab = context.new_page()
+            tab.on(
                 "websocket", lambda one: one.on("framereceived", lambda frame: received.append(len(frame)))
             )
             context.on("response", lambda response: received.append(_media(response)))
-            page.goto(self._link)
+            tab.goto(self._link)
             for key in ("attention_grid_all_large", "attention_head"):
-                chart = page.locator(f".st-key-{key}").locator("canvas, svg.marks").first
+                chart = tab.locator(f".st-key-{key}").locator("canvas, svg.marks").first
                 chart.wait_for(timeout=DRAWING_MS)
             return sum(received)
 
@@ -198,15 +209,14 @@ def _wait_for(address: str, log: Path) -> None:
 class ModelView:
     """BertViz in an environment of its own; a call writes the HTML and gives its bytes."""
 
-    def __init__(self, case: Showing) -> None:
-        experiment, question = material(case.dataset, case.scratch)
-        self._python = environment(case.scratch / "bertviz")
+    def __init__(self, experiment: Experiment, question: Question, *, scratch: Path) -> None:
+        self._python = environment(scratch / "bertviz")
         reader = Reader.of(experiment)
         window = attend(reader, question.question, question.context).window()
-        maps, tokens = case.scratch / "maps.npy", case.scratch / "tokens.txt"
+        maps, tokens = scratch / "maps.npy", scratch / "tokens.txt"
         np.save(maps, window.probabilities, allow_pickle=False)
         tokens.write_text("\n".join(window.tokens), encoding="utf-8")
-        self._html = case.scratch / "model_view.html"
+        self._html = scratch / "model_view.html"
         self._arguments = [str(path) for path in (maps, tokens, self._html)]
 
     def __call__(self) -> int:
