@@ -188,16 +188,20 @@ def test_arrays_are_read_only(model):
         kept[1].probabilities[0] = 0
 
 
-def test_eight_who_ask_at_once_get_their_own(model):
-    asked = [(f"Who wrote the {tiny.WORDS[n]}?", " ".join(tiny.SENTENCES[n % 3 :])) for n in range(8)]
-    together = threading.Barrier(8)
+def test_all_who_ask_at_once_get_their_own(model, prove):
+    sessions = 40 if prove else 8
+    asked = [
+        (f"Who wrote the {tiny.WORDS[n % len(tiny.WORDS)]} {n}?", " ".join(tiny.SENTENCES[n % 3 :]))
+        for n in range(sessions)
+    ]
+    together = threading.Barrier(sessions)
 
     def one(pair):
         together.wait()
         found = answers.ask(model, *pair)
         return found, answers.look(model, found, found.answer.window)
 
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(sessions) as pool:
         all_found = [*pool.map(one, asked)]
     st.cache_resource.clear()
     for pair, (found, attention) in zip(asked, all_found, strict=True):
