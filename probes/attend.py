@@ -18,7 +18,7 @@ from probes.maps import Attention, check_bytes
 from qa.batches import pad_windows
 from qa.errors import UserError
 from qa.evaluation import full_precision
-from qa.reader import Reader
+from qa.reader import Read, Reader
 from qa.spans import Answer
 from qa.windows import Progress, WindowSet
 
@@ -30,10 +30,12 @@ class Attended:
     Attributes:
         answer: as `Reader.answer` gives it.
         windows: the attention in each window of the context that was asked for, in the order of the text.
+        read: the scores that the answer was chosen by; None where the answer was known before.
     """
 
     answer: Answer
     windows: tuple[Attention, ...]
+    read: Read | None = None
 
     def window(self, ordinal: int | None = None) -> Attention:
         """The attention in one window, by its ordinal; None: in the one that gave the answer.
@@ -95,14 +97,17 @@ def attend(
     maps = len(probe.layers) * len(probe.heads)
     squares = (asked.lengths[chosen] ** 2).sum()
     check_bytes(int(squares) * maps * dtype.itemsize, f"{len(chosen)} windows, {maps} maps each")
+    read = None
     if answer is not None:
         with probe:
             read_again(reader, asked, chosen, progress=progress)
     elif windows is None:
         with probe:
-            (answer,) = reader.read(asked, progress=progress).answers
+            read = reader.read(asked, progress=progress)
+        (answer,) = read.answers
     else:
-        (answer,) = reader.read(asked, progress=progress).answers
+        read = reader.read(asked, progress=progress)
+        (answer,) = read.answers
         with probe:
             read_again(reader, asked, chosen)
     by_tokens = {_key(capture): capture for capture in probe.take()}
@@ -122,6 +127,7 @@ def attend(
             for number in chosen
             for capture in [by_tokens[asked[number].ids.tobytes()]]
         ),
+        read,
     )
 
 

@@ -66,7 +66,7 @@ class Store:
                 found = self.known(key)  # somebody else may have made it while this thread waited
                 if found is None:
                     found = make()
-                    self._keep(key, found)
+                    self.keep(key, found)
         return cast("Value", found)
 
     def size(self) -> int:
@@ -74,7 +74,8 @@ class Store:
         with self._guard:
             return self._size()
 
-    def _keep(self, key: Hashable, value: object) -> None:
+    def keep(self, key: Hashable, value: object) -> None:
+        """Keep a value, as one that was made on the way to another; its arrays become read-only."""
         for array in arrays_of(value):
             array.flags.writeable = False
         with self._guard:
@@ -190,13 +191,22 @@ def store() -> Store:
 def ask(model: Model, question: str, context: str) -> Asked:
     """The answer to a question, and every token's scores.
 
+    A context of one window, as most are, is captured in the same forward.
+
     Raises:
         UserError: a blank question or context.
     """
 
     def read() -> Asked:
         reader = model.reader
-        return Asked(question, context, reader.read(reader.windows([(question, context)])))
+        windows = reader.windows([(question, context)])
+        if len(windows) > 1:  # which of them will be looked at is known when there is an answer
+            return Asked(question, context, reader.read(windows))
+        attended = attend(reader, question, context)
+        assert attended.read is not None
+        asked = Asked(question, context, attended.read)
+        store().keep(_key("maps", model, asked, 0), attended.window())
+        return asked
 
     return store().get(("read", model.fingerprint, question, context), model.lock, read)
 

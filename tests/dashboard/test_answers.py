@@ -113,6 +113,17 @@ def test_asking_again_and_switching_heads_run_no_model(model):
     forwards.remove.remove()
 
 
+def test_a_context_of_one_window_is_answered_and_captured_in_one_forward(experiment, model):
+    forwards = Forwards(model)
+    asked = answers.ask(model, QUESTION, "red")
+    attention = answers.look(model, asked, 0)
+    assert forwards.since() == 1
+    own = attend(Reader.of(experiment), QUESTION, "red")
+    assert asked.answer == own.answer
+    np.testing.assert_array_equal(attention.probabilities, own.window().probabilities)
+    forwards.remove.remove()
+
+
 def test_another_question_context_or_window_is_another_key(model):
     asked = answers.ask(model, QUESTION, CONTEXT)
     for question, context in ((QUESTION + "?", CONTEXT), (QUESTION, CONTEXT + ".")):
