@@ -2,8 +2,8 @@
 
 The distance of two heads is the Jensen-Shannon distance of their rows, word by word, from 0 (they attend
 alike) to 1 (to nothing in common), averaged over the words of the first window of each question. A head has
-*changed* if it is far from the head in its own place, has *vanished* if it is far from every head of the
-other model, and one of the other model that is far from all here has *appeared*; "far" is a stated number.
+*changed* if it is some way from the head in its own place, has *vanished* if it is far from every head of the
+other model, and one of the other model that is far from all here has *appeared*; both are stated numbers.
 The trap: training may move what a head does to another place, so a change of place alone is no loss.
 """
 
@@ -43,8 +43,9 @@ from qa.squad import Question, QuestionSet
 
 COMMAND = "python -m probes atlas NAME --against OTHER"
 QUESTIONS = 30
-# Two heads at least this far apart do different things; heads of one trained model are mostly farther.
-FAR = 0.5
+# At least this far from the head in its place, a head looks elsewhere; so far from all, it is of a kind of
+# its own. Different heads of one trained model are mostly farther apart than the second.
+CHANGED, FAR = 0.25, 0.5
 SIDES = ("here", "other")
 
 DISTANCES = Kind(
@@ -267,7 +268,7 @@ def _verdicts(columns: dict[str, Any], *, gone: str) -> NDArray[np.object_]:
     """What became of each head; "" where nothing is clear."""
     clear = [np.where(np.isnan(columns[f"{name}_low"]), -1, columns[f"{name}_low"]) for name in NEAR]
     verdicts = np.full(len(columns["layer"]), "", dtype=np.object_)
-    verdicts[clear[0] >= FAR] = "changed"
+    verdicts[clear[0] >= CHANGED] = "changed"
     verdicts[clear[1] >= FAR] = gone
     return verdicts
 

@@ -1,8 +1,9 @@
 """How many heads a model can do without: the score as heads are removed one after another.
 
-Heads go in the order of what they cost least by knock-out, by its estimate from gradients, and in random
-orders for comparison. The trap: an order chosen on the very questions it is then scored on flatters itself;
-so the paragraphs are dealt into two halves in turn, and each is scored with the order found on the other.
+Those with the least effect on the gold answer go first, for better or worse, by knock-out or by its estimate
+from gradients; random orders are there to compare with. The trap: an order chosen on the very questions it is
+then scored on flatters itself; so the paragraphs are dealt into two halves in turn, and each is scored with
+the order found on the other.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def plan_pruning(questions: Path, shape: tuple[int, int]) -> Plan | None:
         for paragraph, own in zip(part["paragraph"].to_pylist(), values, strict=True):
             if np.isfinite(own).all():
                 half = halves.setdefault(paragraph, len(halves) % 2)
-                sums[half] += own
+                sums[half] += np.abs(own)
                 counts[half] += 1
     if len(halves) < 2:
         return None
