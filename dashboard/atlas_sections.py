@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import altair as alt
 import pandas as pd
 import streamlit as st
 
@@ -75,7 +74,7 @@ def draw_head_map(
     L, H = values.shape
     title = label or BY_NAME[name].label
 
-    def chart(look: Any) -> alt.LayerChart:
+    def chart(look: Any) -> heads.Chart:
         return heads.head_map(values, range(L), range(H), measure=title, look=look, top=top, width=MAP_WIDTH)
 
     st.altair_chart(
