@@ -167,9 +167,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     from qa.evaluation import Prepared, evaluate
     from qa.reader import Reader
     from qa.run import keep_dataset
+    from qa.window_cache import FOLDER
 
     reader = Reader.of(experiment)
-    prepared = Prepared.of(questions, reader.encoder.tokenizer, reader.reading)
+    prepared = Prepared.of(questions, reader.encoder.tokenizer, reader.reading, kept=root / FOLDER)
     if questions.version == "2.0":
         _tell_threshold(experiment, reader.threshold, questions)
     with Bar("windows") as bar:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from qa.model import Encoder
 from qa.spans import Answer, decode
 from qa.squad import Question, QuestionSet
 from qa.thresholds import best_threshold, cross_fitted_thresholds
+from qa.window_cache import kept_windows
 from qa.windows import Progress, WindowSet, answer_labels, make_windows
 
 Logits = NDArray[np.float32]
@@ -77,10 +80,21 @@ class Prepared:
         tokenizer: PreTrainedTokenizerBase,
         reading: Reading,
         *,
+        kept: Path | None = None,
         progress: Progress | None = None,
     ) -> Prepared:
-        """Cut the questions into windows and find the gold answers in them."""
-        windows = make_windows(
+        """Cut the questions into windows and find the gold answers in them.
+
+        Args:
+            questions: with or without answers.
+            tokenizer: a fast one.
+            reading: the lengths.
+            kept: a folder that keeps windows by content; None: they are cut anew.
+            progress: called with (questions done, questions in all) while they are cut.
+        """
+        lengths = (reading.max_length, reading.stride, reading.max_question_length)
+        cut = partial(
+            make_windows,
             questions.questions,
             tokenizer,
             max_length=reading.max_length,
@@ -88,6 +102,7 @@ class Prepared:
             max_question_length=reading.max_question_length,
             progress=progress,
         )
+        windows = cut() if kept is None else kept_windows(kept, questions, tokenizer, lengths, make=cut)
         return Prepared(questions, windows, answer_labels(windows, questions.questions))
 
 

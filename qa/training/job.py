@@ -117,8 +117,12 @@ def resolved(settings: Settings, folder: Path) -> Settings:
     return settings.changed(**changes)
 
 
-def prepare(settings: Settings) -> Job:
+def prepare(settings: Settings, *, kept: Path | None = None) -> Job:
     """Load and check everything.
+
+    Args:
+        settings: resolved.
+        kept: a folder that keeps windows by content (`qa.window_cache`); None: they are cut anew.
 
     Raises:
         UserError: a setting that cannot work with this data, this model or this machine.
@@ -137,7 +141,7 @@ def prepare(settings: Settings) -> Job:
         max_question_length=settings.max_question_length,
     )
     reading = reading_of(settings)
-    prepared = Prepared.of(training, encoder.tokenizer, reading)
+    prepared = Prepared.of(training, encoder.tokenizer, reading, kept=kept)
     if prepared.windows.shortened:
         say(
             f"{len(prepared.windows.shortened)} questions are longer than max_question_length "
@@ -149,7 +153,7 @@ def prepare(settings: Settings) -> Job:
         precision=precision,
         encoder=encoder,
         training=prepared,
-        validation=Prepared.of(validation, encoder.tokenizer, reading),
+        validation=Prepared.of(validation, encoder.tokenizer, reading, kept=kept),
         reading=reading,
         schedule=Schedule.of(settings, len(prepared.windows), world_size()),
     )
