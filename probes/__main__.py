@@ -1,4 +1,4 @@
-"""The commands `python -m probes atlas`: what a model looks at, over a whole data set.
+"""The commands `python -m probes atlas | contrast`: what a model looks at, over a whole data set.
 
 Results go to standard output, messages and progress to standard error; `--json` prints one JSON object as the
 last line of standard output. Exit status 0, or 2 with one line that says what is wrong. Each command is a
@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from probes import atlas_command
+from probes import atlas_command, contrast_command
 from qa.errors import UserError
 
 
@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="name_of_command", required=True)
     atlas_command.add_parser(commands)
+    contrast_command.add_parser(commands)
     return parser
 
 

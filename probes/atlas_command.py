@@ -35,7 +35,7 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(command=run)
     parser.add_argument("experiment")
     parser.add_argument("--dataset", help="SQuAD JSON file, hub name or pocket (default: its validation set)")
-    parser.add_argument("--limit", type=_count, help="only about this many questions, in whole paragraphs")
+    parser.add_argument("--limit", type=count_of, help="only about this many questions, in whole paragraphs")
     parser.add_argument(
         "--knockouts",
         type=_number,
@@ -61,7 +61,8 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _count(text: str) -> int:
+def count_of(text: str) -> int:
+    """A whole number of at least 1, for an argument."""
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
