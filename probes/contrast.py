@@ -9,7 +9,7 @@ question. And the answer's own words are words like others: whoever ranks them f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,6 @@ from probes.contrast_files import (
     RANDOM,
     RANDOM_RANKINGS,
     ROWS,
-    SHARES,
     SUMMARY,
     TOLERANCE,
     Summary,
@@ -99,26 +98,21 @@ def rows_of(reader: Reader, question: Question) -> Iterator[dict[str, Any]]:
     except UserError:
         return
     rankings, attribution = rank(asked, fixed)
-    found = faithfulness(asked, fixed, rankings, shares=SHARES, random=RANDOM_RANKINGS)
+    found = faithfulness(asked, fixed, rankings, random=RANDOM_RANKINGS)
     for method in LABELS:
-        curves = found.random.curves if method == RANDOM else (found.curves[method],)
+        curve = found.random if method == RANDOM else found.curves[method]
         is_integrated = method == "integrated_gradients"
         yield {
             "id": question.id,
             "paragraph": question.paragraph,
             "method": method,
-            "probability": curves[0].full,
+            "probability": found.full,
             "words": len(found.words),
-            "comprehensiveness": _mean_loss(curve.full - curve.without for curve in curves),
-            "sufficiency": _mean_loss(curve.full - curve.only for curve in curves),
+            "comprehensiveness": curve.comprehensiveness,
+            "sufficiency": curve.sufficiency,
             "steps": attribution.steps if is_integrated else None,
             "delta_share": attribution.delta_share if is_integrated else None,
         }
-
-
-def _mean_loss(losses: Iterable[Float]) -> float:
-    """Over curves and shares [P], of which the first and the last are the same for every ranking."""
-    return float(np.mean([loss[1:-1] for loss in losses]))
 
 
 def rank(asked: Asked, fixed: Fixed) -> tuple[dict[str, Float], Attribution]:

@@ -29,9 +29,7 @@ RANDOM = "random"
 LABELS = METHODS | {RANDOM: "random rankings"}
 MEASURES = ("comprehensiveness", "sufficiency")
 BETTER = {"comprehensiveness": "higher is better", "sufficiency": "lower is better"}
-# Between the ends those of DeYoung et al. 2020 (https://arxiv.org/abs/1911.03429), over which each number is
-# the plain mean: most words matter little, so the beginning of a ranking has to weigh most.
-SHARES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
+SHARES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0)  # `probes.faithfulness.SHARES`, which needs torch
 TOLERANCE = 0.01  # of integrated gradients: enough to rank words by
 RANDOM_RANKINGS = 3
 COMMAND = "python -m probes contrast NAME"

@@ -4,7 +4,7 @@ Words are masked in place, their vectors exchanged for that of [MASK], in every 
 position moves and the span stays where it is; what is followed is its probability among all spans of all
 windows. *Comprehensiveness*: what the probability loses without the first words; *sufficiency*: what it loses
 with only these (DeYoung et al. 2020, https://arxiv.org/abs/1911.03429). Both are curves over the share of
-words, and one number, the mean of the curve.
+words, and one number, the plain mean over the shares between nothing and everything.
 
 The trap: any masking harms, and a model may be sure of anything on text it has never seen the like of. So a
 curve means something only beside the band of random rankings.
@@ -32,7 +32,8 @@ from qa.windows import Progress
 
 Bool = NDArray[np.bool_]
 
-SHARES = tuple(np.linspace(0, 1, 11).round(2).tolist())
+# Between the ends those of DeYoung et al.: most words matter little, so the first ones have to weigh most.
+SHARES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
 LABELS = {
     "comprehensiveness": "comprehensiveness: probability lost without the top words (higher is better)",
     "sufficiency": "sufficiency: probability lost with only the top words (lower is better)",
@@ -58,13 +59,13 @@ class Curve:
 
     @property
     def comprehensiveness(self) -> float:
-        """Mean of the probability lost without the first words, over the shares; higher is better."""
-        return self.full - _mean(self.without, self.shares)
+        """Mean of the probability lost without the first words, over the inner shares; higher is better."""
+        return self.full - float(self.without[1:-1].mean())
 
     @property
     def sufficiency(self) -> float:
-        """Mean of the probability lost with only the first words; lower is better."""
-        return self.full - _mean(self.only, self.shares)
+        """Mean of the probability lost with only the first words, likewise; lower is better."""
+        return self.full - float(self.only[1:-1].mean())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,11 +101,13 @@ class Faithfulness:
         curves: by the rankings' names.
         random: the band beside which they are to be read.
         words: that were ranked [W].
+        full: probability with nothing masked.
     """
 
     curves: dict[str, Curve]
     random: Band
     words: tuple[Word, ...]
+    full: float
 
 
 def faithfulness(
@@ -153,7 +156,7 @@ def faithfulness(
         np.quantile(without[by_chance], BAND, axis=0),
         np.quantile(only[by_chance], BAND, axis=0),
     )
-    return Faithfulness(named, band, words)
+    return Faithfulness(named, band, words, full)
 
 
 def probabilities(
@@ -254,9 +257,10 @@ def _numbers(layout: Attention, words: Sequence[Word], *, own: bool) -> NDArray[
 
 
 def _first(order: NDArray[np.int64], shares: Float) -> Bool:
-    """Which words are first, at each share [P, W]."""
+    """Which words are first, at each share; one at least where it is not 0 [P, W]."""
     rank = np.argsort(order)
-    first: Bool = rank < np.round(shares * len(order))[:, None]
+    counts = np.maximum(np.round(shares * len(order)), shares > 0)
+    first: Bool = rank < counts[:, None]
     return first
 
 
@@ -272,13 +276,8 @@ def _order(name: str, scores: Float, count: int) -> NDArray[np.int64]:
 
 def _checked(shares: Sequence[float], random: int) -> Float:
     points = np.array(shares, dtype=np.float64)
-    if len(points) < 2 or points[0] != 0 or points[-1] != 1 or not (np.diff(points) > 0).all():
-        raise UserError(f"shares: {list(shares)}; give ascending ones from 0 to 1")
+    if len(points) < 3 or points[0] != 0 or points[-1] != 1 or not (np.diff(points) > 0).all():
+        raise UserError(f"shares: {list(shares)}; give ascending ones from 0 to 1, with some between them")
     if random < 1:
         raise UserError(f"random: {random}; at least one random ranking is needed to compare with")
     return points
-
-
-def _mean(values: Float, shares: Float) -> float:
-    """Mean over all shares, by trapezia."""
-    return float(np.trapezoid(values, shares))

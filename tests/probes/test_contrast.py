@@ -13,7 +13,17 @@ from probes import contrast as module
 from probes.__main__ import main
 from probes.analyses import FOLDER, read_analysis
 from probes.contrast import contrast, rank, rows_of, summarise_rows
-from probes.contrast_files import LABELS, MEASURES, METHODS, RANDOM, ROWS, SUMMARY, finding, read_summaries
+from probes.contrast_files import (
+    LABELS,
+    MEASURES,
+    METHODS,
+    RANDOM,
+    ROWS,
+    SHARES,
+    SUMMARY,
+    finding,
+    read_summaries,
+)
 from probes.faithfulness import faithfulness
 from probes.targets import Asked, Target
 from qa.errors import UserError
@@ -38,9 +48,9 @@ def test_on_the_model_that_needs_one_word_every_method_finds_it():
     rows = {row["method"]: row for row in rows_of(paper.reader(), question)}
     assert list(rows) == list(LABELS)
     for method in METHODS:
-        # 1 % of 18 words is none, and 5 % is the first: of the five shares four mask, or keep, that word.
-        assert rows[method]["comprehensiveness"] == pytest.approx(0.8, abs=1e-6), method
-        assert rows[method]["sufficiency"] == pytest.approx(0.2, abs=1e-6), method
+        # Each share masks, or keeps, that word at least.
+        assert rows[method]["comprehensiveness"] == pytest.approx(1, abs=1e-6), method
+        assert rows[method]["sufficiency"] == pytest.approx(0, abs=1e-6), method
     assert rows[RANDOM]["comprehensiveness"] < 0.6
     assert rows["integrated_gradients"]["steps"] >= 32
     assert rows["integrated_gradients"]["delta_share"] <= 0.01
@@ -54,8 +64,8 @@ def test_numbers_are_means_over_the_inner_shares(reader_of):
     question = Question("q", "", "p", "Who?", "My favorite color is red, and the cat sat on it.", (), ())
     asked = Asked.of(reader, question.question, question.context)
     rankings, _ = rank(asked, asked.fix(Target()))
-    shares = (0, 0.01, 0.05, 0.1, 0.2, 0.5, 1)
-    found = faithfulness(asked, asked.fix(Target()), rankings, shares=shares, random=3)
+    found = faithfulness(asked, asked.fix(Target()), rankings, random=3)
+    assert found.curves["attention"].shares.tolist() == list(SHARES)
     for row in rows_of(reader, question):
         curves = found.random.curves if row["method"] == RANDOM else [found.curves[row["method"]]]
         for measure, name in (("comprehensiveness", "without"), ("sufficiency", "only")):

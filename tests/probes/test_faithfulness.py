@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import paper
+from probes import contrast_files
 from probes.embedded import Embedded
 from probes.faithfulness import BAND, LABELS, SHARES, faithfulness, probabilities
 from probes.maps import QUESTION as ASKED
@@ -34,22 +35,21 @@ def test_on_the_one_word_that_matters_the_numbers_are_at_their_extremes(known):
     fixed = known.fix(Target())
     words = words_of_layout(Embedded(known, fixed.window).layout)
     found = faithfulness(
-        known, fixed, {"first": ranked(words, True), "last": ranked(words, False)}, random=20
+        known, fixed, {"first": ranked(words, True), "last": ranked(words, False)}, random=50
     )
     best, worst = found.curves["first"], found.curves["last"]
     assert best.full == pytest.approx(1, abs=1e-6)
-    np.testing.assert_allclose(best.without, [1] + 10 * [0], atol=1e-6)
-    np.testing.assert_allclose(best.only, [0] + 10 * [1], atol=1e-6)
-    np.testing.assert_allclose(worst.without, 10 * [1] + [0], atol=1e-6)
-    np.testing.assert_allclose(worst.only, 10 * [0] + [1], atol=1e-6)
-    # A trapezium at one end: no ranking can have more, or less.
-    assert best.comprehensiveness == worst.sufficiency == pytest.approx(0.95, abs=1e-6)
-    assert best.sufficiency == worst.comprehensiveness == pytest.approx(0.05, abs=1e-6)
+    np.testing.assert_allclose(best.without, [1] + 6 * [0], atol=1e-6)
+    np.testing.assert_allclose(best.only, [0] + 6 * [1], atol=1e-6)
+    np.testing.assert_allclose(worst.without, 6 * [1] + [0], atol=1e-6)
+    np.testing.assert_allclose(worst.only, 6 * [0] + [1], atol=1e-6)
+    assert best.comprehensiveness == worst.sufficiency == pytest.approx(1, abs=1e-6)
+    assert best.sufficiency == worst.comprehensiveness == pytest.approx(0, abs=1e-6)
     for curve in found.random.curves:
-        assert 0.05 - 1e-6 <= curve.comprehensiveness <= 0.95 + 1e-6
+        assert -1e-6 <= curve.comprehensiveness <= 1 + 1e-6
         # Whatever is masked without the first words is kept with only these.
         np.testing.assert_allclose(curve.without + curve.only, 1, atol=1e-6)
-    assert 0.2 < found.random.comprehensiveness < 0.8
+    assert 0.1 < found.random.comprehensiveness < 0.3  # the mean of the shares of 18 words is 0.18
     assert found.random.sufficiency == pytest.approx(1 - found.random.comprehensiveness, abs=1e-6)
     assert found.words == words
 
@@ -105,7 +105,7 @@ def test_curves_begin_and_end_where_all_rankings_do(reader_of):
     fixed = asked.fix(Target())
     words = words_of_layout(Embedded(asked, fixed.window).layout)
     draw = np.random.default_rng(0)
-    shares = (0.0, 0.2, 1.0)
+    shares = (0.0, 0.2, 0.5, 1.0)
     rankings = {name: draw.random(len(words)) for name in ("one", "two")}
     found = faithfulness(asked, fixed, rankings, shares=shares, random=7, seed=3)
     nothing = probabilities(asked, fixed, np.ones((1, len(words)), dtype=bool), words=words)[0]
@@ -114,8 +114,8 @@ def test_curves_begin_and_end_where_all_rankings_do(reader_of):
         assert curve.full == curve.without[0] == curve.only[-1] == pytest.approx(whole, rel=1e-3)
         assert curve.without[-1] == curve.only[0] == pytest.approx(nothing, rel=1e-3)
         assert curve.shares.tolist() == list(shares)
-        expected = curve.full - (0.1 * (curve.without[0] + curve.without[1]) + 0.4 * curve.without[1:].sum())
-        assert curve.comprehensiveness == pytest.approx(expected)
+        assert curve.comprehensiveness == pytest.approx(curve.full - curve.without[1:3].mean())
+        assert curve.sufficiency == pytest.approx(curve.full - curve.only[1:3].mean())
     assert len(found.random.curves) == 7
     each = np.stack([curve.without for curve in found.random.curves])
     np.testing.assert_allclose(found.random.without, np.quantile(each, BAND, axis=0))
@@ -127,14 +127,14 @@ def test_no_answer_is_followed_where_it_is_the_target(known):
     fixed = known.fix(Target("no_answer"))
     words = words_of_layout(Embedded(known, fixed.window).layout)
     (curve,) = faithfulness(known, fixed, {"known": ranked(words, True)}, random=1).curves.values()
-    np.testing.assert_allclose(curve.without, [0] + 10 * [1], atol=1e-6)
-    assert curve.comprehensiveness == pytest.approx(-0.95, abs=1e-6)
+    np.testing.assert_allclose(curve.without, [0] + 6 * [1], atol=1e-6)
+    assert curve.comprehensiveness == pytest.approx(-1, abs=1e-6)
 
 
 def test_labels_say_which_direction_is_better():
     assert "higher is better" in LABELS["comprehensiveness"]
     assert "lower is better" in LABELS["sufficiency"]
-    assert SHARES == (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    assert SHARES == contrast_files.SHARES
 
 
 @pytest.mark.parametrize(
@@ -142,6 +142,7 @@ def test_labels_say_which_direction_is_better():
     [
         ({"shares": (0.0, 0.5)}, r"shares: \[0.0, 0.5\]; give ascending ones from 0 to 1"),
         ({"shares": (0.0, 0.5, 0.5, 1.0)}, "shares"),
+        ({"shares": (0.0, 1.0)}, "with some between them"),
         ({"random": 0}, "at least one random ranking"),
         ({"rankings": {"short": np.zeros(2)}}, r"'short' has shape \(2,\), but the window has 18 words"),
         ({"rankings": {"odd": np.full(18, np.nan)}}, "give one finite score for each"),
