@@ -100,6 +100,8 @@ def head_map(
     look: Look,
     words: Sequence[str] | None = None,
     marked: Bool | None = None,
+    sign: str = "≠",
+    low: float | None = None,
     top: float | None = None,
     width: int = MAP_WIDTH,
 ) -> alt.LayerChart:
@@ -114,7 +116,9 @@ def head_map(
         measure: what the numbers are, in our words.
         look: colours.
         words: what each head's tooltip says besides, untrusted text, flat [L * H]; None: nothing.
-        marked: heads that get the sign ≠ [L, H].
+        marked: heads that get the sign [L, H].
+        sign: of ours.
+        low: the lowest number there can be, for two colours also where no number is below 0.
         top: what is drawn darkest; None: the largest number.
         width: of all heads, about, in pixels.
     """
@@ -127,7 +131,7 @@ def head_map(
             "value": values.ravel().astype(np.float32),
         }
     )
-    rows["sign"] = "" if marked is None else np.where(marked.ravel(), "≠", "")
+    rows["sign"] = "" if marked is None else np.where(marked.ravel(), sign, "")
     tooltip = [
         alt.Tooltip("layer:O"),
         alt.Tooltip("head:O"),
@@ -146,7 +150,7 @@ def head_map(
     cells = (
         base.mark_rect(cursor="pointer")
         .encode(
-            color=_color(values, measure, look, top=top),
+            color=_color(values, measure, look, low=low, top=top),
             stroke=alt.condition(chosen, alt.value(look.answer), alt.value(look.grid), empty=False),
             strokeWidth=alt.condition(chosen, alt.value(3), alt.value(0), empty=False),
             tooltip=tooltip,
@@ -171,12 +175,14 @@ def on_page(chart: alt.LayerChart) -> alt.LayerChart:
     return higher
 
 
-def _color(values: Float, measure: str, look: Look, *, top: float | None) -> alt.Color:
+def _color(values: Float, measure: str, look: Look, *, low: float | None, top: float | None) -> alt.Color:
     known = values[np.isfinite(values)]
     if top is None:
         top = float(np.abs(known).max()) if known.size else 0.0
-    legend = alt.Legend(title=measure, orient="bottom", direction="horizontal", gradientLength=180)
-    if known.size and known.min() < 0:
+    legend = alt.Legend(
+        title=measure, orient="bottom", direction="horizontal", gradientLength=180, titleLimit=360
+    )
+    if min(known.min(initial=0.0), low or 0.0) < 0:
         colors, domain = [look.less, look.nothing, look.more], [-top, 0.0, top]
     else:
         colors, domain = [look.nothing, look.much], [0.0, top or 1.0]
