@@ -49,7 +49,10 @@ def test_amounts_without_a_sign_do_not_say_one():
 
 def test_an_answer_that_ends_inside_of_a_word():
     made = coloured("ab cdef", [(3, 7, 1.0)], top=1.0, answer=(3, 5), unit="x")
-    assert [(text, "border-bottom" in style) for _, style, text in spans(made)] == [("cd", True), ("ef", False)]
+    assert [(text, "border-bottom" in style) for _, style, text in spans(made)] == [
+        ("cd", True),
+        ("ef", False),
+    ]
 
 
 @given(awkward, st.lists(st.tuples(st.integers(0, 30), st.floats(-3, 3)), max_size=8))
