@@ -278,6 +278,9 @@ def save_encoder(encoder: Encoder, folder: Path, *, dtype: torch.dtype = torch.f
         dtype: of the stored weights; the model in memory stays as it is.
     """
     state = encoder.model.state_dict()
+    # How the last call cut and padded is no part of a tokenizer, yet it would be saved with it.
+    encoder.tokenizer.backend_tokenizer.no_truncation()
+    encoder.tokenizer.backend_tokenizer.no_padding()
     with quiet_library():
         if dtype == torch.float32:
             encoder.model.save_pretrained(folder)

@@ -306,3 +306,12 @@ def test_saving_is_quiet_and_writes_no_pickle(whole, tmp_path, capsys):
     assert capsys.readouterr() == ("", "")
     names = {file.name for file in (tmp_path / "new" / "folder").iterdir()}
     assert names == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+
+
+def test_what_is_saved_does_not_depend_on_what_was_read_before(tmp_path):
+    encoder = load_encoder(str(tiny_models.save(tmp_path / "model", "deberta-v2")))
+    save_encoder(encoder, tmp_path / "before")
+    encoder.tokenizer(["a b c d"], ["e f"], truncation=True, max_length=5, padding="max_length")
+    save_encoder(encoder, tmp_path / "after")
+    for file in (tmp_path / "before").iterdir():
+        assert (tmp_path / "after" / file.name).read_bytes() == file.read_bytes(), file.name
