@@ -9,33 +9,20 @@ seconds to import, so those modules import what they compute with only when they
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
 from probes import atlas_command, contrast_command
-from qa.errors import UserError
+from qa.commands import run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit status."""
-    options = _parser().parse_args(arguments)
-    try:
-        options.command(options)
-        sys.stdout.flush()
-    except UserError as error:
-        print(f"probes {options.name_of_command}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(
-            f"probes {options.name_of_command}: interrupted; the same command goes on from here",
-            file=sys.stderr,
-        )
-        return 2
-    except BrokenPipeError:
-        # Whoever read the output has had enough of it (`| head`); what is still buffered has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    return run(
+        "probes",
+        _parser().parse_args(arguments),
+        interrupted="interrupted; the same command goes on from here",
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

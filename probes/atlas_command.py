@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qa.commands import count_of
 from qa.experiment import Experiment, experiments_dir, find_experiment
 from qa.progress import Bar
 from qa.squad import QuestionSet, load_questions
@@ -58,13 +59,6 @@ def add_parser(commands: Any) -> None:
 def _number(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
-    return int(text)
-
-
-def count_of(text: str) -> int:
-    """A whole number of at least 1, for an argument."""
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from probes.atlas_command import count_of
+from qa.commands import count_of
 from qa.experiment import experiments_dir, find_experiment
 from qa.progress import Bar
 from qa.squad import load_questions

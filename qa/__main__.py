@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from qa.commands import count_of, run
 from qa.config import make_settings, parse_overrides
 from qa.errors import UserError
 from qa.experiment import (
@@ -32,20 +32,7 @@ from qa.squad import QuestionSet, load_questions
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit status."""
-    options = _parser().parse_args(arguments)
-    try:
-        options.command(options)
-        sys.stdout.flush()
-    except UserError as error:
-        print(f"qa {options.name_of_command}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"qa {options.name_of_command}: interrupted", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        # Whoever read the output has had enough of it (`| head`); what is still buffered has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    return run("qa", _parser().parse_args(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,7 +56,9 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help="SQuAD JSON file, hub name, pocket, or the fingerprint of a set kept beside the experiments",
     )
-    evaluate.add_argument("--limit", type=_count, help="only about this many questions, in whole paragraphs")
+    evaluate.add_argument(
+        "--limit", type=count_of, help="only about this many questions, in whole paragraphs"
+    )
 
     scoring = _command(commands, "score", _score, "score a {id: text} file as the official script does")
     scoring.add_argument("--dataset", required=True, help="SQuAD JSON file, hub name or pocket")
@@ -87,12 +76,6 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="change one setting"
     )
     return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 def _command(commands: Any, name: str, function: Any, help: str) -> argparse.ArgumentParser:
@@ -167,10 +150,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     from qa.evaluation import Prepared, evaluate
     from qa.reader import Reader
     from qa.run import keep_dataset
-    from qa.window_cache import FOLDER
+    from qa.window_cache import WINDOWS_FOLDER
 
     reader = Reader.of(experiment)
-    prepared = Prepared.of(questions, reader.encoder.tokenizer, reader.reading, kept=root / FOLDER)
+    prepared = Prepared.of(questions, reader.encoder.tokenizer, reader.reading, kept=root / WINDOWS_FOLDER)
     if questions.version == "2.0":
         _tell_threshold(experiment, reader.threshold, questions)
     with Bar("windows") as bar:

@@ -22,7 +22,7 @@ from qa.model import load_encoder, longest_input, save_encoder, tokenizer_finger
 from qa.reader import reading_of
 from qa.run import keep_dataset, open_run
 from qa.squad import Question, QuestionSet
-from qa.window_cache import FOLDER as WINDOWS
+from qa.window_cache import WINDOWS_FOLDER
 from qa.windows import Progress
 
 
@@ -89,7 +89,7 @@ def import_model(
         max_length=min(settings.max_length, longest_input(encoder.model)),
     )
     reading = reading_of(settings)
-    prepared = Prepared.of(questions, encoder.tokenizer, reading, kept=root / WINDOWS)
+    prepared = Prepared.of(questions, encoder.tokenizer, reading, kept=root / WINDOWS_FOLDER)
     # All that can fail comes before the folder is made.
     found = evaluate(encoder, prepared, reading, threshold=settings.no_answer_threshold, progress=progress)
     with open_run(root, name) as run:

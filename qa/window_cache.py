@@ -25,7 +25,7 @@ from qa.squad import QuestionSet
 from qa.windows import WindowSet
 
 # Beside the experiments, in their folder.
-FOLDER = ".windows"
+WINDOWS_FOLDER = ".windows"
 FORMAT = 1
 ARRAYS = (
     "splits",

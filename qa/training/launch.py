@@ -36,7 +36,7 @@ from qa.training.estimate import announce
 from qa.training.job import Job, is_first, prepare, resolved, say, world_size
 from qa.training.recorder import Recorder, StopRequest
 from qa.training.trainer import QATrainer, training_arguments
-from qa.window_cache import FOLDER as WINDOWS
+from qa.window_cache import WINDOWS_FOLDER
 from qa.windows import Progress
 
 OUT_OF_MEMORY = re.compile(r"out of memory|can(?:'t|not) allocate memory|not enough memory", re.IGNORECASE)
@@ -139,7 +139,7 @@ def _run(settings: Settings, *, root: Path, name: str, on_evaluation: OnEvaluati
     settings = resolved(settings, root / name)
     with _explained(settings), _sigterm_as_ctrl_c():
         # Everything that can be refused is refused before the folder exists.
-        job = prepare(settings, kept=root / WINDOWS)
+        job = prepare(settings, kept=root / WINDOWS_FOLDER)
         with open_run(root, name) if is_first() else nullcontext() as run:
             environment = job.environment
             if run is not None:
