@@ -14,7 +14,6 @@ ICON = Path(__file__).with_name("icon.png")
 # The icon is a file of ours: a Material symbol would be fetched from another host for the browser's tab.
 st.set_page_config(page_title="QA attention", page_icon=str(ICON), layout="wide")
 
-# A page joins the menu as soon as its script is there.
 scripts = {
     name: st.Page(
         f"views/{name}.py",
@@ -24,7 +23,6 @@ scripts = {
         default=name == "home",
     )
     for name, page in state.PAGES.items()
-    if state.exists(name)
 }
 chosen = st.navigation([*scripts.values()], position="top")
 state.arrive(chosen.url_path or "home")

@@ -15,7 +15,7 @@ import streamlit as st
 
 from dashboard import elements, marking, state
 from dashboard.data import answers
-from dashboard.data.answers import Model
+from dashboard.data.answers import Asked, Model
 from dashboard.data.validation import Known, search, validation
 from qa.errors import UserError
 from qa.experiment import Experiment
@@ -85,6 +85,22 @@ def current(experiment: Experiment) -> Asking | None:
 def _first(known: Mapping[str, Known]) -> str:
     """The first question that was answered rather than refused, or else the first."""
     return next((id_ for id_, one in known.items() if one.prediction), next(iter(known)))
+
+
+def opened(experiments: Sequence[Experiment]) -> tuple[Asking | None, list[Model], list[Asked]]:
+    """The question a page is about, with a form for another one, the models, and what each answered.
+
+    No model has answered while there is no question or none has a model; the page says why.
+    """
+    loaded, question = models(experiments), current(experiments[0])
+    with st.expander("Ask something else", icon=":material/edit:", key="ask_else", on_change="rerun") as form:
+        if form.open or question is None:
+            editor(experiments[0], question)
+    if question is None:
+        st.info("Type or paste a question and a context above, and press Ask.", icon=":material/chat:")
+        return None, loaded, []
+    with st.spinner("Reading …"):
+        return question, loaded, [answers.ask(model, question.question, question.context) for model in loaded]
 
 
 def editor(experiment: Experiment, asking: Asking | None) -> None:

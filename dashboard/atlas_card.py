@@ -95,7 +95,7 @@ def _draw_examples(experiment: Experiment, atlas: Atlas, measure: str, layer: in
                 if question is None
                 else wording.plain(cut(visible(question.question.question), LONGEST))
             )
-            if question is None or not state.exists("attention"):
+            if question is None:
                 st.caption(text)
             else:
                 state.link("attention", text, id=id_, layer=layer, head=head)

@@ -74,11 +74,6 @@ PAGES = {
 }
 
 
-def exists(page: str) -> bool:
-    """Whether the page's script is there."""
-    return (VIEWS / f"{page}.py").is_file()
-
-
 def root() -> Path:
     """The folder of experiments: `streamlit run dashboard/Home.py -- --experiments-dir DIR`, or as anywhere.
 
@@ -176,10 +171,9 @@ def carried(page: str, **changes: Value) -> dict[str, str]:
 
 
 def link(page: str, label: str, **changes: Value) -> None:
-    """Draw a link to another page that keeps the state; nothing while that page does not exist."""
-    if exists(page):
-        target = f"views/{page}.py"
-        st.page_link(target, label=label, icon=PAGES[page].icon, query_params=carried(page, **changes))
+    """Draw a link to another page that keeps the state."""
+    target = f"views/{page}.py"
+    st.page_link(target, label=label, icon=PAGES[page].icon, query_params=carried(page, **changes))
 
 
 def go(page: str, **changes: Value) -> NoReturn:

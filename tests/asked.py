@@ -28,3 +28,10 @@ def furnish(root: Path) -> Path:
     answers = {question.id: "red" for question in questions.questions}
     import_predictions(answers, questions, root=root, name="predictions", source="a test")
     return root
+
+
+def run(page):
+    """The page after what was done to it."""
+    page.run()
+    assert not page.exception
+    return page

@@ -10,13 +10,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import subprocess
 import sys
-import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from dashboard.data.processes import start_apart
 from qa import files
 from qa.errors import UserError
 from qa.experiment import Experiment, check_name
@@ -71,22 +70,8 @@ def start(experiment: Experiment, source: str, *, data: str) -> None:
         raise UserError(f"{experiment.name} is being evaluated on {data} already; wait for its result")
     command = [sys.executable, "-m", "qa", "evaluate", experiment.name, "--dataset", source]
     since = datetime.now(UTC)
-    log = note.with_suffix(".log")
-    with files.explained(log):
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [*command, "--experiments-dir", str(root.resolve())],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, SECONDS: "1"},
-                # Ctrl-C at the server is meant for the server.
-                start_new_session=True,
-            )
-    # Somebody must ask how it ended, or it stays in the table of processes.
-    threading.Thread(target=process.wait, daemon=True).start()
-    values = {"name": experiment.name, "data": data, "pid": process.pid, "since": since.isoformat()}
+    pid = start_apart(command, root=root, log=note.with_suffix(".log"), environment={SECONDS: "1"})
+    values = {"name": experiment.name, "data": data, "pid": pid, "since": since.isoformat()}
     files.write_json(note, values)
 
 

@@ -9,15 +9,14 @@ is stopped only if its process holds the lock of that experiment's folder.
 from __future__ import annotations
 
 import socket
-import subprocess
 import sys
-import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 
+from dashboard.data.processes import start_apart
 from qa import files
 from qa.config import Settings, read_settings
 from qa.errors import UserError
@@ -190,20 +189,8 @@ def _launch(root: Path, name: str, options: list[str]) -> None:
     command = [sys.executable, str(SCRIPT), "--name", name, *options]
     # Before the process: what it writes later than this has begun.
     since = datetime.now(UTC)
-    with files.explained(log):
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [*command, "--experiments-dir", str(root.resolve())],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                # Ctrl-C at the server is meant for the server.
-                start_new_session=True,
-            )
-    # Somebody must ask how it ended, or it stays in the table of processes.
-    threading.Thread(target=process.wait, daemon=True).start()
-    files.write_json(_file(root, name, "json"), {"pid": process.pid, "since": since.isoformat()})
+    pid = start_apart(command, root=root, log=log)
+    files.write_json(_file(root, name, "json"), {"pid": pid, "since": since.isoformat()})
 
 
 def _refuse_taken(root: Path, name: str) -> None:

@@ -34,15 +34,8 @@ def page() -> None:
     if not experiments:
         elements.no_experiments()
         return
-    models, question = asking.models(experiments), asking.current(experiments[0])
-    with st.expander("Ask something else", icon=":material/edit:", key="ask_else", on_change="rerun") as form:
-        if form.open or question is None:
-            asking.editor(experiments[0], question)
-    if question is None:
-        st.info("Type or paste a question and a context above, and press Ask.", icon=":material/chat:")
-    elif models:
-        with st.spinner("Reading …"):
-            asked = [answers.ask(model, question.question, question.context) for model in models]
+    question, models, asked = asking.opened(experiments)
+    if question is not None and asked:
         elements.text(question.question)
         _explore(models, asked)
 

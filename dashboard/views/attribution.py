@@ -13,7 +13,7 @@ import numpy as np
 import streamlit as st
 
 from dashboard import asking, coloured, elements, explaining, state
-from dashboard.data import answers, attribution
+from dashboard.data import attribution
 from dashboard.data.answers import Asked, Model
 from dashboard.data.attribution import SOURCES, Request
 from dashboard.explaining import Explained
@@ -35,18 +35,10 @@ def page() -> None:
     if not experiments:
         elements.no_experiments()
         return
-    models, question = asking.models(experiments), asking.current(experiments[0])
-    with st.expander("Ask something else", icon=":material/edit:", key="ask_else", on_change="rerun") as form:
-        if form.open or question is None:
-            asking.editor(experiments[0], question)
-    if question is None:
-        st.info("Type or paste a question and a context above, and press Ask.", icon=":material/chat:")
-    elif models:
-        with st.spinner("Reading …"):
-            asked = [answers.ask(model, question.question, question.context) for model in models]
-        request = _request(models, question)
-        if request is not None:
-            _explain(models, asked, request)
+    question, models, asked = asking.opened(experiments)
+    request = _request(models, question) if question is not None and asked else None
+    if request is not None:
+        _explain(models, asked, request)
     for experiment in experiments:
         explaining.over_a_data_set(experiment)
 

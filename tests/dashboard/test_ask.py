@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 import asked
-from asked import CONTEXT, HOSTILE, QUESTION
+from asked import CONTEXT, HOSTILE, QUESTION, run
 from dashboard import asking
 from dashboard.marking import inline
 from qa.experiment import Experiment
@@ -25,12 +25,6 @@ def ask(open_page, root):
         return page
 
     return start
-
-
-def run(page):
-    page.run()
-    assert not page.exception
-    return page
 
 
 def said(page):

@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import asked
-from asked import CONTEXT, HOSTILE, QUESTION
+from asked import CONTEXT, HOSTILE, QUESTION, run
 from dashboard import asking, looking, sections
 from dashboard.charts import heads
 from dashboard.data import answers
@@ -37,12 +37,6 @@ def attention(open_page, root):
         return page
 
     return start
-
-
-def run(page):
-    page.run()
-    assert not page.exception
-    return page
 
 
 def said(page):

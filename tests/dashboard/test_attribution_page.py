@@ -8,7 +8,7 @@ import pyarrow
 import pytest
 
 import asked
-from asked import CONTEXT, HOSTILE, QUESTION
+from asked import CONTEXT, HOSTILE, QUESTION, run
 from dashboard.charts import heads
 from dashboard.charts.attribution import contrast_chart, deletion_curves
 from dashboard.charts.looks import DARK, LIGHT
@@ -41,12 +41,6 @@ def page_of(open_page, root):
         return page
 
     return start
-
-
-def run(page):
-    page.run()
-    assert not page.exception
-    return page
 
 
 def said(page):

@@ -149,12 +149,5 @@ def test_the_folder_of_experiments(monkeypatch, tmp_path):
 
 def test_every_script_is_in_the_table():
     scripts = {file.stem for file in state.VIEWS.glob("[!_]*.py")}
-    assert scripts == {page for page in state.PAGES if state.exists(page)}
+    assert scripts == state.PAGES.keys()
     assert next(iter(state.PAGES)) == "home"
-
-
-def test_a_link_to_a_page_that_does_not_exist_is_not_drawn(monkeypatch):
-    monkeypatch.setattr(state, "exists", lambda page: False)
-    at = AppTest.from_string("from dashboard import state\nstate.link('ask', 'Ask', experiment='a')").run()
-    assert not at.exception
-    assert len(at.main) == 0
