@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import attention, capture, decode, home, knockout, page, training
+from benchmarks import attention, attribution, capture, decode, home, knockout, page, training
 from benchmarks.compare import cases as compare_cases
 from benchmarks.comparison import Case, Options, Result, UnavailableError, compare
 from benchmarks.memory import peak_mb
@@ -30,6 +30,7 @@ COMPARISONS: dict[str, Callable[[Options], list[Case]]] = {
     "decode": decode.cases,
     "capture": capture.cases,
     "knockout": knockout.cases,
+    "attribution": attribution.cases,
     "home": home.cases,
     "compare": compare_cases,
     "page": page.cases,
