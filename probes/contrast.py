@@ -9,10 +9,12 @@ question. And the answer's own words are words like others: whoever ranks them f
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from probes.agreement import summarise
@@ -24,6 +26,7 @@ from probes.contrast_files import (
     RANDOM,
     RANDOM_RANKINGS,
     ROWS,
+    SIGNS,
     SUMMARY,
     TOLERANCE,
     Summary,
@@ -135,7 +138,9 @@ def rank(asked: Asked, fixed: Fixed) -> tuple[dict[str, Float], Attribution]:
 
 
 def summarise_rows(rows: pa.Table) -> pa.Table:
-    """The mean of each method and measure with 95 % intervals, alone and less random rankings.
+    """The mean of each method and measure with 95 % intervals: alone, less random rankings, behind the best.
+
+    The best method of a measure is 0 behind itself; random rankings are not among those compared with it.
 
     Raises:
         UserError: there is no row.
@@ -145,24 +150,29 @@ def summarise_rows(rows: pa.Table) -> pa.Table:
     frame = rows.to_pandas()
     chance = frame[frame["method"] == RANDOM]
     found = []
-    for method in LABELS:
+    for method, measure in itertools.product(LABELS, MEASURES):
         own = frame[frame["method"] == method]
         paragraphs = own["paragraph"].tolist()
-        for measure in MEASURES:
-            values, by_chance = own[measure].to_numpy(), chance[measure].to_numpy()
-            alone = paragraph_interval(values, paragraphs) or (None, None)
-            over = paired_interval(by_chance, values, paragraphs=paragraphs) or (None, None)
-            found.append(
-                {
-                    "method": method,
-                    "measure": measure,
-                    "mean": float(values.mean()),
-                    "low": alone[0],
-                    "high": alone[1],
-                    "over_random": float((values - by_chance).mean()),
-                    "over_random_low": over[0],
-                    "over_random_high": over[1],
-                    "count": len(own),
-                }
-            )
+        values, by_chance = own[measure].to_numpy(), chance[measure].to_numpy()
+        low, high = paragraph_interval(values, paragraphs) or (None, None)
+        row = {"method": method, "measure": measure, "mean": float(values.mean()), "low": low, "high": high}
+        row |= _difference("over_random", by_chance, values, paragraphs)
+        if method != RANDOM:
+            best = _best(frame, measure)
+            first, second = (values, best) if SIGNS[measure] > 0 else (best, values)
+            row |= _difference("behind_best", first, second, paragraphs)
+        found.append(row | {"count": len(own)})
     return pa.Table.from_pylist(found, schema=SUMMARY.columns)
+
+
+def _best(frame: pd.DataFrame, measure: str) -> Float:
+    """Values of the questions by the method whose mean is the best [N]."""
+    means = frame[frame["method"] != RANDOM].groupby("method", sort=False)[measure].mean() * SIGNS[measure]
+    values: Float = frame[frame["method"] == means.idxmax()][measure].to_numpy()
+    return values
+
+
+def _difference(name: str, first: Float, second: Float, paragraphs: list[str]) -> dict[str, float | None]:
+    """The mean of `second` less `first`, with its interval, under this name."""
+    low, high = paired_interval(first, second, paragraphs=paragraphs) or (None, None)
+    return {name: float((second - first).mean()), f"{name}_low": low, f"{name}_high": high}

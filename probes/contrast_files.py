@@ -27,7 +27,8 @@ METHODS = {
 }
 RANDOM = "random"
 LABELS = METHODS | {RANDOM: "random rankings"}
-MEASURES = ("comprehensiveness", "sufficiency")
+SIGNS = {"comprehensiveness": 1, "sufficiency": -1}  # of the better direction
+MEASURES = tuple(SIGNS)
 BETTER = {"comprehensiveness": "higher is better", "sufficiency": "lower is better"}
 SHARES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0)  # `probes.faithfulness.SHARES`, which needs torch
 TOLERANCE = 0.01  # of integrated gradients: enough to rank words by
@@ -52,9 +53,10 @@ ROWS = Kind(
     ),
     COMMAND,
 )
+# 1: had no distances to the best method.
 SUMMARY = Kind(
     "contrast_summary",
-    1,
+    2,
     pa.schema(
         [
             ("method", pa.string()),
@@ -65,6 +67,9 @@ SUMMARY = Kind(
             ("over_random", pa.float64()),
             ("over_random_low", pa.float64()),
             ("over_random_high", pa.float64()),
+            ("behind_best", pa.float64()),
+            ("behind_best_low", pa.float64()),
+            ("behind_best_high", pa.float64()),
             ("count", pa.int32()),
         ]
     ),
@@ -129,25 +134,30 @@ def read_summaries(experiment: Experiment) -> tuple[list[Summary], list[str]]:
 
 
 def finding(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A sentence about the rows of a summary, which hedges where their intervals do not tell them apart."""
+    """A sentence on the rows of a summary; it hedges where paired differences do not tell methods apart."""
     of_measure = {
         measure: {row["method"]: row for row in rows if row["measure"] == measure} for measure in MEASURES
     }
     said = []
-    for measure, sign in (("comprehensiveness", 1), ("sufficiency", -1)):
-        methods = {name: row for name, row in of_measure[measure].items() if name != RANDOM}
-        best, second, *_ = sorted(methods.values(), key=lambda row: -sign * row["mean"])
+    for measure, sign in SIGNS.items():
+        methods = [row for name, row in of_measure[measure].items() if name != RANDOM]
+        best = min(methods, key=lambda row: row["behind_best"])
+        alike = [
+            LABELS[row["method"]]
+            for row in sorted(methods, key=lambda row: row["behind_best"])
+            if row is not best and row["behind_best_low"] is not None and row["behind_best_low"] <= 0
+        ]
         text = f"By {measure} ({BETTER[measure]}) {LABELS[best['method']]} is the most faithful"
         if best["low"] is None:
             said.append(f"{text}, but with one paragraph there is no telling how sure that is.")
         elif sign * (best["over_random_low"] if sign > 0 else best["over_random_high"]) <= 0:
             said.append(f"{text}, though not surely better than chance.")
-        elif _overlap(best, second):
-            said.append(f"{text}, though its interval overlaps that of {LABELS[second['method']]}.")
+        elif alike:
+            said.append(f"{text}, though it cannot be told apart from {_listed(alike)}.")
         else:
             said.append(f"{text}, clear of all others.")
     return " ".join(said)
 
 
-def _overlap(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return bool(one["low"] <= other["high"] and other["low"] <= one["high"])
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

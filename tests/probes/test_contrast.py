@@ -147,10 +147,7 @@ def test_means_and_intervals():
     ("values", "said"),
     [
         ({"rollout": 0.9}, "attention rollout is the most faithful, clear of all others."),
-        (
-            {"rollout": 0.31},
-            "attention rollout is the most faithful, though its interval overlaps that of raw attention.",
-        ),
+        ({"rollout": 0.31}, "attention rollout is the most faithful, clear of all others."),
         ({RANDOM: 0.5}, "raw attention is the most faithful, though not surely better than chance."),
     ],
 )
@@ -162,6 +159,32 @@ def test_what_was_found_is_said_and_hedged(values, said):
     one = [row | {"paragraph": "p"} for row in rows]
     hedged = finding(summarise_rows(pa.Table.from_pylist(one, schema=ROWS.columns)).to_pylist())
     assert "with one paragraph there is no telling how sure that is" in hedged
+
+
+def test_distances_to_the_best_are_paired():
+    """A method that is a little better on most questions and worse on some cannot be told apart."""
+    values = dict.fromkeys(METHODS, 0.3) | {"rollout": 0.5, "value_norm": 0.5, RANDOM: 0.1}
+    rows = rows_with(values)
+    for row in rows:
+        if row["method"] == "value_norm":
+            change = -0.05 if row["paragraph"] == "p3" else 0.01
+            row["comprehensiveness"] += change
+            row["sufficiency"] -= change
+    table = summarise_rows(pa.Table.from_pylist(rows, schema=ROWS.columns)).to_pylist()
+    found = {(row["method"], row["measure"]): row for row in table}
+    own = {method: [row["comprehensiveness"] for row in rows if row["method"] == method] for method in LABELS}
+    paragraphs = [row["paragraph"] for row in rows if row["method"] == RANDOM]
+    behind = found["value_norm", "comprehensiveness"]
+    expected = paired_interval(own["value_norm"], own["rollout"], paragraphs=paragraphs)
+    assert behind["behind_best"] == pytest.approx(0.005)
+    assert (behind["behind_best_low"], behind["behind_best_high"]) == pytest.approx(expected)
+    assert found["rollout", "comprehensiveness"]["behind_best"] == 0
+    assert found["attention", "sufficiency"]["behind_best_low"] == pytest.approx(0.2)
+    assert found[RANDOM, "sufficiency"]["behind_best"] is None
+    assert finding(table).startswith(
+        "By comprehensiveness (higher is better) attention rollout is the most faithful, though it cannot be "
+        "told apart from value-norm attention. By sufficiency"
+    )
 
 
 def test_no_row_at_all_is_refused():
