@@ -46,10 +46,10 @@ PLACES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 
 
 def cases(options: Options) -> list[Case]:
-    """Start and end each, as the other library gives them, and their sum, as the page shows it."""
+    """An answer's score, which the page explains; and start and end score each, as the other library does."""
     return [
-        Attributing.of("attribution", options, parts=("start", "end")),
-        Attributing.of("attribution-sum", options, parts=("sum",)),
+        Attributing.of("attribution", options, parts=("sum",)),
+        Attributing.of("attribution-parts", options, parts=("start", "end")),
     ]
 
 
@@ -71,12 +71,12 @@ class Attributing(Case):
     def of(name: str, options: Options, *, parts: tuple[str, ...]) -> Attributing:
         """The case for these options."""
         dataset = find_dataset(options, "validation")
-        scores = "start + end score" if parts == ("sum",) else "start and end score"
+        scores = "an answer" if parts == ("sum",) else "start and end score, each"
         about = f"about {WORDS} words of {name_of(dataset, 'validation')}"
         return Attributing(
             name=name,
             what=f"integrated gradients of {scores} in {STEPS} steps, BERT of pocket's size, {about}",
-            against="transformers-interpret 0.10.0",
+            against="transformers-interpret 0.10.0, which attributes start and end apart",
             rounds=5,
             warm_up=1,
             compared="attributions, of the largest",

@@ -56,19 +56,18 @@ def stand_in(monkeypatch):
     )
 
 
-def test_the_cases_are_both_parts_and_their_sum():
-    both, added = attribution.cases(Options(Path("scratch"), dataset="dir/dev.json"))
-    assert (both.name, both.parts) == ("attribution", ("start", "end"))
-    assert (added.name, added.parts) == ("attribution-sum", ("sum",))
-    assert both.what == (
-        "integrated gradients of start and end score in 50 steps, BERT of pocket's size, "
-        "about 150 words of dev.json"
+def test_the_cases_are_an_answer_and_its_parts():
+    whole, parts = attribution.cases(Options(Path("scratch"), dataset="dir/dev.json"))
+    assert (whole.name, whole.parts) == ("attribution", ("sum",))
+    assert (parts.name, parts.parts) == ("attribution-parts", ("start", "end"))
+    assert whole.what == (
+        "integrated gradients of an answer in 50 steps, BERT of pocket's size, about 150 words of dev.json"
     )
-    assert "start + end score" in added.what
+    assert "start and end score, each" in parts.what
 
 
 @pytest.mark.usefixtures("stand_in")
-@pytest.mark.parametrize("name", ["attribution", "attribution-sum"])
+@pytest.mark.parametrize("name", ["attribution", "attribution-parts"])
 def test_both_sides_agree(name, options):
     case = next(case for case in attribution.cases(options) if case.name == name)
     result = compare(replace(case, rounds=1), peak=lambda _case, _side: None, say=lambda _: None)
@@ -78,7 +77,7 @@ def test_both_sides_agree(name, options):
 
 @pytest.mark.usefixtures("stand_in")
 def test_a_baseline_with_other_positions_would_show(options):
-    case = attribution.cases(options)[1]
+    case = attribution.cases(options)[0]
     ours, theirs = case.prepare("ours"), case.prepare("theirs")
     for model in (ours.asked.reader.encoder.model, theirs._explainer.model):
         with torch.random.fork_rng(devices=[]):
