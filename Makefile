@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python -m
 INSTALLED := $(VENV)/.installed
 
 # Only what has full annotations is checked.
-TYPED := $(wildcard qa probes dashboard benchmarks pocket/build.py interactive_attention_analysis.py)
+TYPED := $(wildcard qa probes dashboard benchmarks pocket/build.py pocket/demo.py interactive_attention_analysis.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo-experiments demo test prove lint types clean
@@ -23,7 +23,7 @@ $(INSTALLED): requirements.txt requirements-dev.txt
 	touch $@
 
 demo-experiments: setup  ## two real experiments on the bundled model and questions, compared (minutes)
-	$(RUN) qa.demo
+	$(RUN) pocket.demo
 
 demo: demo-experiments  ## the same, then the dashboard opens in the browser
 	$(RUN) streamlit run dashboard/Home.py

@@ -6,9 +6,8 @@ import argparse
 import os
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from qa.config import Settings, read_settings
 from qa.errors import UserError
@@ -65,11 +64,14 @@ def _run(options: argparse.Namespace) -> int:
     if resume:
         _refuse_overrides(options)
         # Training imports torch and transformers, seconds that a mistyped setting should not cost.
+        from probes.atlas_snapshots import recorder
         from qa.training import resume_experiment
 
-        before = Experiment(root / name).settings() if exists else Settings()
-        return _tell([resume_experiment(root=root, name=name, on_evaluation=_snapshots(before, root, name))])
+        experiment = Experiment(root / name)
+        watch = recorder(experiment.settings(), experiment) if exists else None
+        return _tell([resume_experiment(root=root, name=name, on_evaluation=watch)])
     settings = _settings(options)
+    from probes.atlas_snapshots import recorder
     from qa.training import train_experiment, train_seeds
 
     if options.seeds:
@@ -79,21 +81,11 @@ def _run(options: argparse.Namespace) -> int:
                 options.seeds,
                 root=root,
                 name=name,
-                on_evaluation_of=lambda own: _snapshots(settings, root, own),
+                on_evaluation_of=lambda own: recorder(settings, Experiment(root / own)),
             )
         )
-    return _tell(
-        [train_experiment(settings, root=root, name=name, on_evaluation=_snapshots(settings, root, name))]
-    )
-
-
-def _snapshots(settings: Settings, root: Path, name: str) -> Callable[[Any, int], None] | None:
-    """What records the heads at each evaluation, if the settings ask for it."""
-    if not settings.atlas_snapshots:
-        return None
-    from probes.atlas_snapshots import Snapshots
-
-    return Snapshots(Experiment(root / name)).take
+    watch = recorder(settings, Experiment(root / name))
+    return _tell([train_experiment(settings, root=root, name=name, on_evaluation=watch)])
 
 
 def _settings(options: argparse.Namespace) -> Settings:

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from probes.analyses import FOLDER, Header, checkpoint_fingerprint, write_analysis
 from probes.atlas_files import HEADS, QUESTIONS, Float, question_table, summarised
 from probes.atlas_importance import Gold, estimate_singles, knock_out_singles
-from probes.atlas_making import Stage, Table, by_paragraphs, make_table, parts_of
+from probes.atlas_making import Stage, Table, by_paragraphs, make_table, parts_of, spread
 from probes.atlas_processes import Processes
 from probes.atlas_pruning import PRUNED, PRUNING, Plan, plan_pruning, pruned_table, pruning_table
 from probes.atlas_questions import map_measures, term_measures
@@ -72,13 +70,11 @@ class Work:
         reader = Reader.of(experiment, device=device)
         describe(reader.encoder.model)
         ordered = by_paragraphs(questions)
-        last, chosen = len(ordered.questions) - 1, min(knockouts, len(ordered.questions))
-        places = np.linspace(0, last, chosen).round().astype(int)
         return Work(
             experiment=experiment,
             reader=reader,
             questions=ordered,
-            knocked=frozenset(ordered.questions[place].id for place in places),
+            knocked=frozenset(question.id for question in spread(ordered, knockouts).questions),
             how=how,
             model=checkpoint_fingerprint(experiment.model_folder()),
         )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -52,6 +53,13 @@ def by_paragraphs(questions: QuestionSet) -> QuestionSet:
     for question in questions.questions:
         place.setdefault(question.paragraph, len(place))
     return questions.subset(sorted(questions.questions, key=lambda question: place[question.paragraph]))
+
+
+def spread(questions: QuestionSet, count: int) -> QuestionSet:
+    """So many of the questions, or all if they are fewer, at even distances from the first to the last."""
+    chosen = min(count, len(questions.questions))
+    places = np.linspace(0, len(questions.questions) - 1, chosen).round().astype(int)
+    return questions.subset([questions.questions[place] for place in places])
 
 
 def parts_of(questions: QuestionSet) -> list[list[Question]]:

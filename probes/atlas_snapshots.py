@@ -1,7 +1,8 @@
 """What every head does in the course of training: a light atlas at the start and at each evaluation.
 
-The same few validation questions each time, and the measures of maps only; `run_experiment.py` gives
-`Snapshots.take` to the training where `atlas_snapshots` says how many. A file for each step, in place of the
+The same few validation questions each time, spread over the data set so that a few already are of several
+paragraphs, and the measures of maps only; whoever starts a training gives it the `recorder` that
+`atlas_snapshots` asks for. A file for each step, in place of the
 file of an earlier run of the same step, so that a resumed training leaves what an undisturbed one does. The
 trap: whoever looks at a model that is being trained must leave its random state alone, or the look would
 change the training; nothing here draws.
@@ -9,6 +10,7 @@ change the training; nothing here draws.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +21,13 @@ from transformers import PreTrainedModel
 
 from probes.analyses import Header, Kind, find_analyses, read_analysis, write_analysis
 from probes.atlas_files import ENDS, shape_of
+from probes.atlas_making import spread
 from probes.atlas_measures import MAP_MEASURES
 from probes.atlas_questions import map_measures
 from probes.atlas_roles import roles_of
 from probes.atlas_statistics import ClusterMeans, Means
 from probes.encoders import describe
+from qa.config import Settings
 from qa.experiment import Experiment
 from qa.files import BrokenFileError
 from qa.model import Encoder, load_tokenizer
@@ -46,6 +50,11 @@ SNAPSHOT = Kind(
 )
 # In place of a fingerprint: the model of a snapshot is gone as soon as training goes on.
 TRAINED = "in training"
+
+
+def recorder(settings: Settings, experiment: Experiment) -> Callable[[PreTrainedModel, int], None] | None:
+    """What records the heads of a training at each evaluation; None if the settings do not ask for it."""
+    return Snapshots(experiment).take if settings.atlas_snapshots else None
 
 
 class Snapshots:
@@ -84,7 +93,7 @@ class Snapshots:
     def _prepare(self, model: PreTrainedModel) -> None:
         settings = self._experiment.settings()
         tokenizer = load_tokenizer(settings.model_name, model)
-        self._questions = self._experiment.validation_questions().limited(settings.atlas_snapshots)
+        self._questions = spread(self._experiment.validation_questions(), settings.atlas_snapshots)
         self._reader = Reader(Encoder(model, tokenizer, ()), reading_of(settings), None)
 
 

@@ -10,6 +10,7 @@ import run_experiment
 import small_runs
 import tiny_models
 from probes.analyses import METADATA, find_analyses
+from probes.atlas_making import spread
 from probes.atlas_measures import MAP_MEASURES
 from probes.atlas_questions import map_measures
 from probes.atlas_snapshots import SNAPSHOT, Snapshots, read_training
@@ -50,7 +51,8 @@ def test_there_is_one_before_the_first_step_and_one_at_each_evaluation(trained):
 
 def test_a_snapshot_is_what_the_model_of_that_step_shows(trained):
     experiment = Experiment(trained / "with")
-    questions = experiment.validation_questions().limited(4).questions
+    questions = spread(experiment.validation_questions(), 4).questions
+    assert len({question.paragraph for question in questions}) > 1, "or there would be no interval"
     reader = Reader.of(experiment, device="cpu")
     best = experiment.metrics()["best_step"]
     rows = read_training(experiment).at(best)

@@ -1,7 +1,8 @@
-"""Two real experiments on the bundled model and questions: `python -m qa.demo`, or `make demo-experiments`.
+"""Two real experiments on the bundled model and data: `python -m pocket.demo`, or `make demo-experiments`.
 
 `pocket-base` is the bundled model as it is, `pocket-tuned` the same after some minutes of fine-tuning on the
-bundled training questions. What is there already is kept, and what was interrupted goes on.
+bundled training questions, its heads recorded on the way. What is there already is kept, and what was
+interrupted goes on.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from probes.atlas_snapshots import recorder
 from qa.comparison import compare, describe
 from qa.config import Settings, read_settings
 from qa.errors import UserError
@@ -27,7 +29,7 @@ BASE, TUNED = "pocket-base", "pocket-tuned"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make what is missing and print the comparison; the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m qa.demo", description="Two experiments on pocket, compared: no network needed."
+        prog="python -m pocket.demo", description="Two experiments on pocket, compared: no network needed."
     )
     parser.add_argument("--experiments-dir", metavar="DIR", help="default: EXPERIMENTS_DIR, or experiments")
     options = parser.parse_args(arguments)
@@ -58,9 +60,10 @@ def _tuned(settings: Settings, root: Path) -> Experiment:
     experiment = Experiment(root / TUNED)
     if not (experiment.path / "config.yaml").exists():
         print(f"{TUNED}: fine-tunes it on the bundled training questions", file=sys.stderr)
-        train_experiment(settings, root=root, name=TUNED)
+        train_experiment(settings, root=root, name=TUNED, on_evaluation=recorder(settings, experiment))
     elif experiment.state() != "finished":
-        resume_experiment(root=root, name=TUNED)
+        before = experiment.settings()
+        resume_experiment(root=root, name=TUNED, on_evaluation=recorder(before, experiment))
     return _finished(experiment, "give the same command again to go on, or remove the folder to begin anew")
 
 
