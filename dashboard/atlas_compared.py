@@ -55,6 +55,7 @@ def _draw_scores(experiment: Experiment, other: Experiment) -> None:
             f"{found.difference:+.1f}{between}",
             help=f"{wording.plain(experiment.name)}: {found.first:.1f} %. In brackets the 95 % interval.",
         )
+    st.caption(f"Beneath: the difference from {wording.plain(experiment.name)}, with its 95 % interval.")
 
 
 @st.fragment
@@ -98,7 +99,7 @@ def _draw_verdicts(title: str, table: pd.DataFrame, verdicts: Sequence[str]) -> 
         pd.DataFrame(
             {
                 "head": [f"{row.layer}.{row.head}" for row in rows.itertuples()],
-                "verdict": rows["verdict"].to_numpy(),
+                **({"verdict": rows["verdict"].to_numpy()} if len(clear) else {}),
                 "same place": rows["place"].to_numpy(),
                 "nearest": rows["nearest"].to_numpy(),
                 "which is": [f"{row.nearest_layer}.{row.nearest_head}" for row in rows.itertuples()],

@@ -38,7 +38,7 @@ def measure_box(label: str, names: Sequence[str], key: str, *, first: str) -> st
         label, names, key=key, format_func=lambda name: BY_NAME[name].label, bind="query-params"
     )
     measure = BY_NAME[chosen]
-    st.caption(f"{measure.meaning[0].upper()}{measure.meaning[1:]}, in {measure.unit}.")
+    st.caption(f"{measure.meaning[0].upper()}{measure.meaning[1:]} ({measure.unit}).")
     return chosen
 
 
@@ -158,14 +158,14 @@ def draw_scatter(experiment: Experiment, atlas: Atlas) -> None:
             selection_mode=heads.PICKED,
             alt=f"{titles[1]} against {titles[0]}, a dot for each head",
         )
-        st.caption("Named are heads with a role, and the five highest.")
+        st.caption("Named are heads with a role, and the five highest, where there is room.")
     with right:
         atlas_card.draw(experiment, atlas, y)
 
 
 def _title(name: str) -> str:
     measure = BY_NAME[name]
-    return f"{measure.label} ({measure.unit})"
+    return f"{measure.label}, {measure.unit}"
 
 
 def draw_pruning(experiment: Experiment, atlas: Atlas) -> None:
@@ -181,12 +181,12 @@ def draw_pruning(experiment: Experiment, atlas: Atlas) -> None:
     st.altair_chart(
         heads_atlas.pruning_curve(pruning, look=elements.look()),
         key="heads_pruning",
-        alt="F1 as heads are removed, least effect first, against random orders",
+        alt="F1 as heads are removed, smallest effect first, against random orders",
     )
     st.caption(
-        f"F1 over {pruning['questions'].max()} questions as heads are removed, those with the least "
-        "effect on the gold answer first. The order is found on one half of the paragraphs and scored on the "
-        "other. "
+        f"F1 over {pruning['questions'].max()} questions as heads are removed, those with the smallest "
+        "effect first: the size of the change in the gold answer's log-probability, up or down, in the mean "
+        "over questions. The order is found on one half of the paragraphs and scored on the other. "
         "Grey: between the worst and the best of five random orders; bars: 95 % intervals."
     )
     with st.expander("The numbers", icon=":material/table:"):
@@ -196,7 +196,11 @@ def draw_pruning(experiment: Experiment, atlas: Atlas) -> None:
 @st.fragment
 def draw_training(experiment: Experiment) -> None:
     """The slider over training."""
-    training = data.training(experiment)
+    try:
+        training = data.training(experiment)
+    except UserError as error:
+        elements.problem(error)
+        return
     if training is None:
         st.info(
             "The training of this experiment was not watched. Train with a setting above 0 to record every "
@@ -241,10 +245,12 @@ def _draw_course(training: Training, name: str, step: int, shape: tuple[int, int
         key="heads_course_line",
         alt=f"{_title(name)} of layer {layer}, head {head} over the training",
     )
-    st.caption(
-        f"Over {training.about['questions']} validation questions, the same at each step; the band is the "
-        "95 % interval, by paragraph."
+    band = (
+        "the band is the 95 % interval, by paragraph."
+        if own[f"{name}_low"].notna().any()
+        else "they are too few for an interval, and so for a role."
     )
+    st.caption(f"Over {training.about['questions']} validation questions, the same at each step; {band}")
     first = training.at(training.steps[0])
     changed = [
         {

@@ -1,7 +1,9 @@
 """Heads without a browser: every section with and without files, and files that cannot be used."""
 
 import json
+import shutil
 
+import pandas as pd
 import pyarrow
 import pytest
 
@@ -9,12 +11,13 @@ import small_runs
 import tiny_models
 from dashboard.charts import heads, heads_atlas
 from dashboard.charts.looks import LIGHT
+from probes.analyses import find_analyses
 from probes.atlas import Work, make_atlas
 from probes.atlas_details import read_pruning
 from probes.atlas_difference import Pair, make_difference
 from probes.atlas_files import find_atlases, read_atlas
 from probes.atlas_processes import Processes
-from probes.atlas_snapshots import Snapshots
+from probes.atlas_snapshots import SNAPSHOT, Snapshots
 from qa.experiment import Experiment
 from qa.training import train_experiment
 
@@ -100,6 +103,16 @@ def test_training_has_a_slider(page):
     assert "4 validation questions" in said(shown)
 
 
+def test_a_snapshot_that_cannot_be_used_is_named(page, root, tmp_path):
+    copy = tmp_path / "experiments"
+    shutil.copytree(root / "watched", copy / "watched")
+    path = find_analyses(Experiment(copy / "watched"), SNAPSHOT)[0]
+    path.write_bytes(path.read_bytes()[:-5])
+    shown = page(copy, experiment="watched", heads_section="Training")
+    assert "cut short" in said(shown)
+    assert not shown.get("vega_lite_chart")
+
+
 def test_compared_shows_distances_scores_and_roles(page):
     shown = page(experiment="both", other="other", heads_section="Compared")
     assert [metric.label for metric in shown.metric] == ["Exact match of other", "F1 of other"]
@@ -133,6 +146,26 @@ def test_the_pruning_curve_has_the_band_of_random_orders(root):
     for row in band:
         own = random[random["removed"] == row["removed"]]["f1"]
         assert (row["low"], row["high"]) == (own.min(), own.max())
+    assert "smallest |effect| removed first" in json.dumps(chart)
+
+
+def test_layers_are_shades_in_their_order_and_names_do_not_lie_on_one_another():
+    rows = pd.DataFrame(
+        {
+            "layer": [0, 1, 2, 3],
+            "head": [0, 0, 0, 0],
+            "role": ["next", "next", "", "next"],
+            "a": [0.0, 0.001, 0.5, 1.0],
+            "b": [0.0, 0.001, 0.5, 1.0],
+        }
+    )
+    chart = heads_atlas.scatter(rows, "a", "b", titles=("x", "y"), look=LIGHT).to_dict()
+    dots, labels = chart["layer"]
+    color = dots["encoding"]["color"]
+    assert color["type"] == "quantitative"
+    assert (color["scale"]["domain"], color["legend"]["values"]) == ([0, 3], [0, 1, 2, 3])
+    named = {row["name"] for row in chart["datasets"][labels["data"]["name"]]}
+    assert named == {"1.0", "2.0", "3.0"}, "0.0 would lie under 1.0"
 
 
 def test_a_dot_a_head(root):

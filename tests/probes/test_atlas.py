@@ -330,6 +330,21 @@ def test_pruning_is_scored_with_the_order_of_the_other_half(root, whole):
     assert companion(whole, PRUNING).exists()
 
 
+def test_heads_go_in_the_order_of_the_size_of_their_effect_not_of_least_harm(tmp_path):
+    """Head 0 helps as much as it hurts, a head of no harm in the mean; head 1 always helps a little."""
+    effects = [(2.0, 0.5), (2.0, 0.5), (-2.0, 0.5), (-2.0, 0.5)]
+    table = pa.table(
+        {
+            "paragraph": ["a", "b", "c", "d"],
+            **{guide: [list(effect) for effect in effects] for guide in GUIDES},
+        }
+    )
+    pq.write_table(table, tmp_path / "questions.parquet")
+    plan = plan_pruning(tmp_path / "questions.parquet", (1, 2))
+    for half in plan.orders:
+        assert half[: len(GUIDES)] == (((0, 1), (0, 0)),) * len(GUIDES)
+
+
 def test_everything_can_be_had_as_csv(whole, tmp_path):
     written = export_csv(whole, tmp_path / "tables")
     assert [file.name for file in written] == ["heads.csv", "pruning.csv", "questions.csv"]

@@ -1,13 +1,29 @@
 """`python -m probes atlas` as a user types it."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 import small_runs
 from probes import __main__ as commands
+from probes.analyses import FOLDER
 from probes.atlas_files import latest_atlas
+from probes.atlas_making import parts_of
+from qa import files
+from qa.squad import load_questions
+
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCHERS = {
+    "torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
+    "accelerate launch": ["accelerate.commands.launch", "--cpu", "--num_processes", "2"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +102,47 @@ def test_what_is_wrong_is_one_line(run, words, says):
 def test_numbers_and_choices_are_checked(run, words):
     with pytest.raises(SystemExit):
         run(*words)
+
+
+@pytest.fixture(scope="module")
+def alone(root):
+    """The files that one process makes, of questions that are more than one part."""
+    file = small_runs.write_questions(root.parent / "many.json", paragraphs=9, seed=5)
+    assert len(parts_of(load_questions(str(file), "validation"))) > 1
+    words = ["a", "--dataset", str(file), "--knockouts", "3", "--experiments-dir", str(root)]
+    files.remove(root / "a" / FOLDER)
+    assert commands.main(["atlas", *words]) == 0
+    return words, tables(root)
+
+
+def tables(root):
+    return {file.name: pq.read_table(file).to_pandas() for file in sorted((root / "a" / FOLDER).iterdir())}
+
+
+def flat(column):
+    """The numbers of a column, one a row or many."""
+    return np.concatenate([np.atleast_1d(value) for value in column])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_two_processes_of_a_launcher_make_the_files_of_one(root, alone, launcher):
+    words, expected = alone
+    files.remove(root / "a" / FOLDER)
+    command = [sys.executable, "-m", *LAUNCHERS[launcher], "-m", "probes", "atlas", *words, "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=280
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    (line,) = ended.stdout.splitlines()
+    assert json.loads(line)["questions"] == 18, "only the first process speaks"
+    found = tables(root)
+    assert found.keys() == expected.keys()
+    for name, table in found.items():
+        for column in table:
+            ours, theirs = (flat(one[name][column]) for one in (found, expected))
+            if ours.dtype.kind == "f":
+                np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6, err_msg=f"{name} {column}")
+            else:
+                assert ours.tolist() == theirs.tolist(), f"{name} {column}"
