@@ -1,4 +1,4 @@
-"""Sections of the page Attribution: the explanation itself, heads that agree, masking, whole data sets.
+"""Sections of the page Attribution: the explanation itself, heads that agree, masking.
 
 The trap: work that takes seconds must say what it is doing, and must not seem to happen again when everything
 was kept, so each step is named before it begins and the box that names them closes with what was found.
@@ -16,24 +16,27 @@ import streamlit as st
 
 from dashboard import elements, findings, state
 from dashboard.charts import heads
-from dashboard.charts.attribution import contrast_chart, deletion_curves
+from dashboard.charts.attribution import deletion_curves
+from dashboard.contrasted import labelled
 from dashboard.data import attribution
 from dashboard.data.answers import Asked, Model
 from dashboard.data.attribution import SOURCES, Attended, Request
 from dashboard.elements import Download
-from dashboard.marking import inline
 from probes.agreement import MEASURES, Agreement
 from probes.attribution import METHODS, Attribution
-from probes.contrast_files import BETTER, LABELS, RANDOM, Summary, finding
-from probes.contrast_files import MEASURES as CONTRAST_MEASURES
+from probes.contrast_files import LABELS
 from probes.faithfulness import LABELS as DIRECTIONS
 from probes.faithfulness import Band, Curve, Faithfulness
 from probes.targets import Fixed
 from qa.errors import UserError
-from qa.experiment import Experiment
 from qa.exports import as_csv
 
 LEVEL = findings.LEVEL
+# What is masked by a ranking, by the curve that it gives.
+MASKED = {
+    "without": "first words masked (lower is better)",
+    "only": "only the first words left (higher is better)",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,8 +202,29 @@ def heads_that_agree(found: Explained, measure: str, *, top: float) -> None:
     )
 
 
-def masking(found: Explained, *, wide: bool) -> None:
-    """Deletion curves of all rankings; worked out when asked for."""
+def masked() -> str:
+    """Which words are masked, and so which of MASKED the curves show."""
+    st.subheader("What is left of the answer when words are masked?", anchor=False)
+    chosen = st.segmented_control(
+        "Each ranking's",
+        [*MASKED],
+        default="without",
+        format_func=MASKED.__getitem__,
+        key="masked",
+        required=True,
+        bind="query-params",
+    )
+    return str(chosen)
+
+
+def masking(found: Explained, part: str, *, wide: bool) -> None:
+    """Deletion curves of all rankings in one chart, and their numbers; worked out when asked for.
+
+    Args:
+        found: the explanation.
+        part: one of MASKED.
+        wide: whether there is room for the numbers beside the chart.
+    """
     curves = attribution.known_curves(found.model, found.asked, found.request)
     if curves is None:
         st.caption(
@@ -210,31 +234,37 @@ def masking(found: Explained, *, wide: bool) -> None:
         if not st.button("Mask words", key=f"mask_{found.model.name}", icon=":material/ink_eraser:"):
             return
         _mask(found)
-    st.markdown(findings.about_masking(curves, found.names))
+    said = findings.about_masking(curves, found.names)
+    st.markdown(said)
     places = st.columns(2, gap="large") if wide else [st.container(), st.container()]
-    shares = next(iter(curves.curves.values())).shares
-    for place, part, band, title in (
-        (places[0], "without", curves.random.without, "first words masked (lower is better)"),
-        (places[1], "only", curves.random.only, "only the first words left (higher is better)"),
-    ):
-        with place:
-            lines = {found.names[name]: getattr(curve, part) for name, curve in curves.curves.items()}
-            st.altair_chart(
-                deletion_curves(lines, band, shares, title=title, look=elements.look()),
-                key=f"masking_{part}_{found.model.name}",
-                alt=f"Probability of the answer, {title}. {findings.about_masking(curves, found.names)}",
-            )
-    st.caption("Grey: where nine of ten random rankings lie. The axis of words is a square root.")
-    st.dataframe(
-        _numbers(curves, found.names),
-        hide_index=True,
-        column_config={
-            _column(name): st.column_config.NumberColumn(format="%.3f", help=said)
-            for name, said in DIRECTIONS.items()
-        },
-        key=f"masking_table_{found.model.name}",
-        alt="Comprehensiveness and sufficiency of each ranking and of random ones",
-    )
+    with places[0]:
+        lines = {found.names[name]: getattr(curve, part) for name, curve in curves.curves.items()}
+        st.altair_chart(
+            deletion_curves(
+                lines,
+                getattr(curves.random, part),
+                next(iter(curves.curves.values())).shares,
+                title=MASKED[part],
+                look=elements.look(),
+            ),
+            key=f"masking_{found.model.name}",
+            alt=f"Probability of the answer, {MASKED[part]}. {said}",
+        )
+        st.caption("Grey: where nine of ten random rankings lie. The axis of words is a square root.")
+    with places[1]:
+        st.dataframe(
+            _numbers(curves, found.names),
+            hide_index=True,
+            column_config={
+                "ranking": st.column_config.TextColumn(width=150),
+                **{
+                    labelled(name): st.column_config.NumberColumn(format="%.3f", help=said, width=width)
+                    for (name, said), width in zip(DIRECTIONS.items(), (205, 155), strict=True)
+                },
+            },
+            key=f"masking_table_{found.model.name}",
+            alt="Comprehensiveness and sufficiency of each ranking and of random ones",
+        )
 
 
 def _mask(found: Explained) -> NoReturn:
@@ -255,54 +285,7 @@ def _numbers(curves: Faithfulness, names: dict[str, str]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "ranking": [name for name, _ in rows],
-            _column("comprehensiveness"): [curve.comprehensiveness for _, curve in rows],
-            _column("sufficiency"): [curve.sufficiency for _, curve in rows],
+            labelled("comprehensiveness"): [curve.comprehensiveness for _, curve in rows],
+            labelled("sufficiency"): [curve.sufficiency for _, curve in rows],
         }
-    )
-
-
-def _column(measure: str) -> str:
-    return f"{measure} ({BETTER[measure]})"
-
-
-def over_a_data_set(experiment: Experiment) -> None:
-    """What `python -m probes contrast` found of an experiment, or how to have it found."""
-    try:
-        summaries, problems = attribution.summaries(experiment)
-    except UserError:  # it has no model, which has been said
-        return
-    st.subheader(f"{inline(experiment.name)} over a data set", anchor=False)
-    for problem in problems:
-        st.caption(f":material/warning: {inline(problem)}")
-    if not summaries:
-        st.caption("Which of them is true to the model over many questions, this tells:")
-        st.code(f"python -m probes contrast {experiment.name} --limit 200", language=None)
-        return
-    _summary(summaries[0], experiment.name)
-
-
-def _summary(summary: Summary, name: str) -> None:
-    st.markdown(finding(summary.rows))
-    for place, measure in zip(st.columns(2, gap="large"), CONTRAST_MEASURES, strict=True):
-        rows = [
-            {
-                "method": LABELS[row["method"]],
-                "mean": row["mean"],
-                "low": row["low"],
-                "high": row["high"],
-                "is_random": row["method"] == RANDOM,
-            }
-            for row in summary.rows
-            if row["measure"] == measure
-        ]
-        with place:
-            st.altair_chart(
-                contrast_chart(rows, title=f"{measure} ({BETTER[measure]})", look=elements.look()),
-                key=f"contrast_{measure}_{name}",
-                alt=f"{measure} of each method with 95 % intervals, {BETTER[measure]}",
-            )
-    count, data = summary.rows[0]["count"], inline(str(summary.about.get("dataset", "")))
-    st.caption(
-        f"{count} questions of {data}; 95 % intervals resample paragraphs. The dashed line is what random "
-        "rankings of the same words reach."
     )

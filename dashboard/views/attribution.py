@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import streamlit as st
 
-from dashboard import asking, coloured, elements, explaining, state
+from dashboard import asking, coloured, contrasted, elements, explaining, state
 from dashboard.data import attribution
 from dashboard.data.answers import Asked, Model
 from dashboard.data.attribution import SOURCES, Request
@@ -39,8 +39,7 @@ def page() -> None:
     request = _request(models, question) if question is not None and asked else None
     if request is not None:
         _explain(models, asked, request)
-    for experiment in experiments:
-        explaining.over_a_data_set(experiment)
+    contrasted.over_data_sets(experiments)
 
 
 def _request(models: Sequence[Model], question: asking.Asking) -> Request | None:
@@ -106,8 +105,8 @@ def _explain(models: Sequence[Model], asked: Sequence[Asked], request: Request) 
     measure = explaining.measure()
     top = explaining.largest(whole, measure)
     _beside(found, lambda one: explaining.heads_that_agree(one, measure, top=top))
-    st.subheader("What is left of the answer when words are masked?", anchor=False)
-    _beside(found, lambda one: explaining.masking(one, wide=len(models) == 1))
+    part = explaining.masked()
+    _beside(found, lambda one: explaining.masking(one, part, wide=len(models) == 1))
 
 
 def _beside(found: Sequence[Explained | None], draw: Callable[[Explained], None]) -> None:
@@ -122,7 +121,7 @@ def _source(found: Sequence[Explained]) -> tuple[str, int, int]:
     """Which attention to put beside the attribution, with the head where it is one."""
     layers = min(one.model.layers for one in found)
     heads = min(one.model.heads for one in found)
-    boxes = st.columns([4, 2, 2, 5])
+    boxes = st.columns([5, 2, 2, 3])
     with boxes[0]:
         source = st.selectbox(
             "Attention beside it",
