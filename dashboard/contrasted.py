@@ -19,7 +19,7 @@ from qa.errors import UserError
 from qa.experiment import Experiment
 
 
-def labelled(measure: str) -> str:
+def _labelled(measure: str) -> str:
     """A measure with its better direction."""
     return f"{measure} ({BETTER[measure]})"
 
@@ -54,7 +54,7 @@ def _measure() -> str:
         "Measured by",
         [*MEASURES],
         default=MEASURES[0],
-        format_func=labelled,
+        format_func=_labelled,
         key="contrast",
         required=True,
         bind="query-params",
@@ -77,9 +77,9 @@ def _summary(summary: Summary, name: str, measure: str) -> None:
         if row["measure"] == measure
     ]
     st.altair_chart(
-        contrast_chart(rows, title=labelled(measure), look=elements.look()),
+        contrast_chart(rows, title=_labelled(measure), look=elements.look()),
         key=f"contrast_{name}",
-        alt=f"{labelled(measure)} of each method with 95 % intervals. {said}",
+        alt=f"{_labelled(measure)} of each method with 95 % intervals. {said}",
     )
     count, data = summary.rows[0]["count"], inline(str(summary.about.get("dataset", "")))
     st.caption(

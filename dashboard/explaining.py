@@ -17,7 +17,6 @@ import streamlit as st
 from dashboard import elements, findings, state
 from dashboard.charts import heads
 from dashboard.charts.attribution import deletion_curves
-from dashboard.contrasted import labelled
 from dashboard.data import attribution
 from dashboard.data.answers import Asked, Model
 from dashboard.data.attribution import SOURCES, Attended, Request
@@ -206,7 +205,7 @@ def masked() -> str:
     """Which words are masked, and so which of MASKED the curves show."""
     st.subheader("What is left of the answer when words are masked?", anchor=False)
     chosen = st.segmented_control(
-        "Each ranking's",
+        "Show the answer with",
         [*MASKED],
         default="without",
         format_func=MASKED.__getitem__,
@@ -252,17 +251,10 @@ def masking(found: Explained, part: str, *, wide: bool) -> None:
         )
         st.caption("Grey: where nine of ten random rankings lie. The axis of words is a square root.")
     with places[1]:
-        st.dataframe(
+        # Not a dataframe: what the measures are must be read at any width, and only a table wraps its heads.
+        st.table(
             _numbers(curves, found.names),
             hide_index=True,
-            column_config={
-                "ranking": st.column_config.TextColumn(width=150),
-                **{
-                    labelled(name): st.column_config.NumberColumn(format="%.3f", help=said, width=width)
-                    for (name, said), width in zip(DIRECTIONS.items(), (205, 155), strict=True)
-                },
-            },
-            key=f"masking_table_{found.model.name}",
             alt="Comprehensiveness and sufficiency of each ranking and of random ones",
         )
 
@@ -285,7 +277,7 @@ def _numbers(curves: Faithfulness, names: dict[str, str]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "ranking": [name for name, _ in rows],
-            labelled("comprehensiveness"): [curve.comprehensiveness for _, curve in rows],
-            labelled("sufficiency"): [curve.sufficiency for _, curve in rows],
+            DIRECTIONS["comprehensiveness"]: [f"{curve.comprehensiveness:.3f}" for _, curve in rows],
+            DIRECTIONS["sufficiency"]: [f"{curve.sufficiency:.3f}" for _, curve in rows],
         }
     )

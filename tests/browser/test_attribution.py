@@ -21,8 +21,8 @@ def drawn(visit, charts):
 
 
 def explained(visit, *, experiment="pocket", **query):
-    """The page, explained and drawn."""
-    page = visit("attribution", experiment=experiment, **query)
+    """The page, explained by what takes one step and not many, and drawn."""
+    page = visit("attribution", experiment=experiment, method="gradient × input", **query)
     page.page.get_by_text("convergence delta").first.wait_for(timeout=browsing.WAIT_MS)
     drawn(page, charts=1)
     return page
@@ -64,7 +64,7 @@ def test_texts_map_and_curves_within_the_budgets(visit, width, dark):
 
 
 def test_a_large_model_fits_the_budgets(visit):
-    page = explained(visit, experiment="huge", method="gradient × input")
+    page = explained(visit, experiment="huge")
     assert page.cost() <= browsing.FIRST_LOAD
     choose(page, "Attention beside it", "attention rollout")
     assert page.cost() <= browsing.CLICK
@@ -79,10 +79,15 @@ def test_a_choice_changes_the_picture_and_the_link(visit):
     saliency = colours(page)
     assert saliency != before
     assert "method=saliency" in page.query()
+    choose(page, "by", "integrated gradients")
+    page.page.get_by_text("By integrated gradients").wait_for()
+    assert colours(page) not in (before, saliency)
+    assert "method" not in page.query(), "what comes by itself is not in a link"
     page.cost()
+    by_attention = colours(page)
     choose(page, "Attention beside it", "attention rollout")
     page.page.get_by_text("By attention rollout, from the answer").wait_for()
-    assert colours(page) != saliency
+    assert colours(page) != by_attention
     assert page.cost() <= browsing.CLICK
     choose(page, "Attention beside it", "one head")
     assert {"layer", "head"} <= set(re.findall(r"(\w+)=", page.query()))

@@ -20,6 +20,7 @@ from probes.attribution import METHODS, attribute
 from probes.contrast import contrast
 from probes.contrast_files import finding
 from probes.embedded import BASELINES
+from probes.faithfulness import LABELS
 from probes.targets import NAMES, Asked, Target
 from qa.experiment import Experiment
 from qa.reader import Reader
@@ -131,11 +132,8 @@ def test_masking_waits_for_a_button_and_is_kept(page_of, monkeypatch):
     page = run(page)
     assert is_masked(page)
     assert not [one for one in page.button if one.key == "mask_tiny"]
-    table = next(one.value for one in page.dataframe if "ranking" in one.value)
-    assert list(table)[1:] == [
-        "comprehensiveness (higher is better)",
-        "sufficiency (lower is better)",
-    ]
+    (table,) = (one.value for one in page.table)
+    assert list(table)[1:] == [*LABELS.values()]
     assert len(table) == 6
     page.segmented_control(key="masked").set_value("only")
     assert any("only the first words left (higher is better)" in spec for spec in drawn(run(page)))
