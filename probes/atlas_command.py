@@ -1,7 +1,8 @@
 """The command `python -m probes atlas NAME`: what every head does, over a data set.
 
-Also under `torchrun --nproc-per-node 2 -m probes atlas NAME` or `accelerate launch -m probes atlas NAME`,
-whose processes share the work; the first of them speaks.
+Also under `torchrun --nproc-per-node 2 -m probes atlas NAME` or `accelerate launch --multi_gpu
+--num_processes 2 -m probes atlas NAME`, whose processes share the work; the first of them speaks. The trap:
+without `--multi_gpu`, which needs no GPU, accelerate starts a single process, whatever number is asked for.
 """
 
 from __future__ import annotations

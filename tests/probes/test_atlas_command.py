@@ -22,7 +22,14 @@ from qa.squad import load_questions
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCHERS = {
     "torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
-    "accelerate launch": ["accelerate.commands.launch", "--cpu", "--num_processes", "2"],
+    "accelerate launch": [
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+        "--main_process_port",
+        "0",
+    ],
 }
 
 
@@ -126,17 +133,19 @@ def flat(column):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_two_processes_of_a_launcher_make_the_files_of_one(root, alone, launcher):
+def test_two_processes_of_a_launcher_make_the_files_of_one(root, alone, launcher, tmp_path):
     words, expected = alone
     files.remove(root / "a" / FOLDER)
-    command = [sys.executable, "-m", *LAUNCHERS[launcher], "-m", "probes", "atlas", *words, "--json"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    logs = ["--tee", "3", "--log_dir", str(tmp_path)]
+    command = [sys.executable, "-m", *LAUNCHERS[launcher], *logs, "-m", "probes", "atlas", *words, "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     ended = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=280
     )
     assert ended.returncode == 0, ended.stderr[-2000:]
-    (line,) = ended.stdout.splitlines()
-    assert json.loads(line)["questions"] == 18, "only the first process speaks"
+    said = {file.parent.name: file.read_text() for file in tmp_path.rglob("stdout.log")}
+    assert json.loads(said.pop("0"))["questions"] == 18
+    assert said == {"1": ""}, "only the first process speaks"
     found = tables(root)
     assert found.keys() == expected.keys()
     for name, table in found.items():
