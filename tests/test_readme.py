@@ -9,7 +9,9 @@ import pytest
 import interactive_attention_analysis
 import run_experiment
 import small_runs
-from qa import __main__ as commands
+from benchmarks import __main__ as benchmark_commands
+from probes import __main__ as probe_commands
+from qa import __main__ as qa_commands
 from qa.config import ORIGINAL_KEYS, settings_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,6 +23,7 @@ LINES = [
     if not language
     for line in block.split("\n")
 ]
+MODULES = {"qa": qa_commands, "probes": probe_commands, "benchmarks": benchmark_commands}
 
 
 def parse_line(line: str) -> None:
@@ -31,8 +34,8 @@ def parse_line(line: str) -> None:
     elif "interactive_attention_analysis.py" in words:
         place = words.index("interactive_attention_analysis.py")
         interactive_attention_analysis._parser().parse_args(words[place + 1 :])
-    elif words[:3] == ["python", "-m", "qa"]:
-        commands._parser().parse_args(words[3:])
+    elif words[:2] == ["python", "-m"] and words[2] in MODULES:
+        MODULES[words[2]]._parser().parse_args(words[3:])
 
 
 def test_every_command_of_ours_parses():
@@ -40,9 +43,10 @@ def test_every_command_of_ours_parses():
     ours = [
         line
         for line in LINES
-        if any(script in line for script in scripts) or line.startswith("python -m qa ")
+        if any(script in line for script in scripts)
+        or any(line.startswith(f"python -m {module} ") for module in MODULES)
     ]
-    assert len(ours) > 12
+    assert len(ours) > 18
     for line in ours:
         parse_line(line)
 
@@ -50,6 +54,8 @@ def test_every_command_of_ours_parses():
 def test_the_test_of_commands_would_notice():
     with pytest.raises(SystemExit):
         parse_line("python -m qa answers squad")
+    with pytest.raises(SystemExit):
+        parse_line("python -m probes atlas pocket-base --limits 3")
     with pytest.raises(SystemExit):
         parse_line("python run_experiment.py --nmae x")
     with pytest.raises(SystemExit):
