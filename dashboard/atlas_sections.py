@@ -32,10 +32,16 @@ MAP_WIDTH = 520
 
 def measure_box(label: str, names: Sequence[str], key: str, *, first: str) -> str:
     """A box to choose a measure, with what it means below."""
-    if st.session_state.get(key) not in names:
-        st.session_state[key] = first if first in names else names[0]
+    # What another experiment's atlas had goes; a value set here instead would win over that of a link.
+    if key in st.session_state and st.session_state[key] not in names:
+        del st.session_state[key]
     chosen: str = st.selectbox(
-        label, names, key=key, format_func=lambda name: BY_NAME[name].label, bind="query-params"
+        label,
+        names,
+        index=names.index(first) if first in names else 0,
+        key=key,
+        format_func=lambda name: BY_NAME[name].label,
+        bind="query-params",
     )
     measure = BY_NAME[chosen]
     st.caption(f"{measure.meaning[0].upper()}{measure.meaning[1:]} ({measure.unit}).")

@@ -173,3 +173,17 @@ def test_a_dot_a_head(root):
     chart = heads_atlas.scatter(atlas.heads, "entropy", "knockout", titles=("x", "y"), look=LIGHT).to_dict()
     assert max(len(rows) for rows in chart["datasets"].values()) == 4
     assert heads.PICKED in json.dumps(chart["params"])
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "experiment"),
+    [
+        ("Map", "heads_measure", "both"),
+        ("List", "heads_list_measure", "both"),
+        ("Scatter", "heads_x", "both"),
+        ("Training", "heads_course_measure", "watched"),
+    ],
+)
+def test_a_link_chooses_the_measure(page, section, key, experiment):
+    shown = page(experiment=experiment, heads_section=section, **{key: "entropy"})
+    assert shown.selectbox(key=key).value == "entropy"
