@@ -83,7 +83,7 @@ def _summary(summary: Summary, name: str, measure: str) -> None:
     )
     count, data = summary.rows[0]["count"], inline(str(summary.about.get("dataset", "")))
     st.caption(
-        f"{count} questions of {data}; 95 % intervals resample paragraphs. Methods are told apart question by "
-        "question, so they can differ clearly where intervals overlap. The dashed line is what random rankings "
-        "of the same words reach."
+        f"{count} questions of {data}; 95 % intervals resample paragraphs. Methods are told apart question "
+        "by question, so they can differ clearly where intervals overlap. The dashed line is what random "
+        "rankings of the same words reach."
     )
