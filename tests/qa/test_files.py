@@ -7,6 +7,7 @@ import resource
 import signal
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -22,13 +23,18 @@ from qa.errors import UserError
 ENDED = 99_999_999  # no system gives out process numbers this high
 
 
-@pytest.fixture
+@contextmanager
 def small_files():
-    """A limit on the size of files: writing beyond it fails, as on a full disk."""
+    """A limit on the size of files: writing beyond it fails, as on a full disk.
+
+    No fixture, or it would hold while pytest reports, and end it where its output is a longer file.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def hidden(folder):
@@ -253,11 +259,10 @@ def test_a_row_that_did_not_fit_does_not_spoil_the_next(tmp_path, monkeypatch):
     ],
     ids=["safetensors", "torch.save", "write"],
 )
-@pytest.mark.usefixtures("small_files")
 def test_libraries_that_cannot_write_the_whole_file(tmp_path, save):
     """Each library has words of its own for that; torch's do not say why."""
     message = r"^model: cannot be written \((File too large|No space left on device)\); free space"
-    with pytest.raises(UserError, match=message), files.explained(Path("model")):
+    with pytest.raises(UserError, match=message), small_files(), files.explained(Path("model")):
         save(tmp_path / "file")
 
 
