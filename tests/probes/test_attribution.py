@@ -253,6 +253,7 @@ def test_what_cannot_be_done(known, options, said):
         attribute(known, Target(), **options)
 
 
+@pytest.mark.timeout(1800)  # under `make prove`, where twenty questions take up to 1,024 steps each
 def test_pocket(prove):
     """Complete to 1e-3 of the difference, for an answer and for another target."""
     reader = Reader(load_encoder("pocket"), Reading(), None)
