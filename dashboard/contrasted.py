@@ -18,10 +18,8 @@ from probes.contrast_files import BETTER, LABELS, MEASURES, RANDOM, Summary, fin
 from qa.errors import UserError
 from qa.experiment import Experiment
 
-
-def _labelled(measure: str) -> str:
-    """A measure with its better direction."""
-    return f"{measure} ({BETTER[measure]})"
+# Each measure with its better direction.
+LABELLED = {measure: f"{measure} ({BETTER[measure]})" for measure in MEASURES}
 
 
 def over_data_sets(experiments: Sequence[Experiment]) -> None:
@@ -35,7 +33,8 @@ def over_data_sets(experiments: Sequence[Experiment]) -> None:
     if not found:
         return
     st.subheader("Which of them is true to the model over a data set?", anchor=False)
-    measure = _measure() if any(summaries for summaries, _ in found.values()) else ""
+    is_found = any(summaries for summaries, _ in found.values())
+    measure = elements.choice("Measured by", LABELLED, "contrast") if is_found else ""
     for place, (name, (summaries, problems)) in zip(
         st.columns(len(found), gap="large"), found.items(), strict=True
     ):
@@ -47,19 +46,6 @@ def over_data_sets(experiments: Sequence[Experiment]) -> None:
             else:
                 st.caption(f"What holds over many questions for {inline(name)}, this tells:")
                 st.code(f"python -m probes contrast {name} --limit 200", language=None)
-
-
-def _measure() -> str:
-    chosen = st.segmented_control(
-        "Measured by",
-        [*MEASURES],
-        default=MEASURES[0],
-        format_func=_labelled,
-        key="contrast",
-        required=True,
-        bind="query-params",
-    )
-    return str(chosen)
 
 
 def _summary(summary: Summary, name: str, measure: str) -> None:
@@ -77,9 +63,9 @@ def _summary(summary: Summary, name: str, measure: str) -> None:
         if row["measure"] == measure
     ]
     st.altair_chart(
-        contrast_chart(rows, title=_labelled(measure), look=elements.look()),
+        contrast_chart(rows, title=LABELLED[measure], look=elements.look()),
         key=f"contrast_{name}",
-        alt=f"{_labelled(measure)} of each method with 95 % intervals. {said}",
+        alt=f"{LABELLED[measure]} of each method with 95 % intervals. {said}",
     )
     count, data = summary.rows[0]["count"], inline(str(summary.about.get("dataset", "")))
     st.caption(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import streamlit as st
@@ -81,6 +81,26 @@ def experiment_picker(
         args=(name, key),
     )
     return chosen
+
+
+def choice(label: str, labels: Mapping[str, str], key: str) -> str:
+    """One of a few, always exactly one, the first to begin with; it stands in the link.
+
+    Args:
+        label: what is chosen.
+        labels: what can be chosen, and how it is called.
+        key: of the widget, and in the link.
+    """
+    chosen = st.segmented_control(
+        label,
+        [*labels],
+        default=next(iter(labels)),
+        format_func=labels.__getitem__,
+        key=key,
+        required=True,
+        bind="query-params",
+    )
+    return str(chosen)
 
 
 def no_experiments() -> None:

@@ -105,16 +105,7 @@ def _said(found: Attribution) -> str:
 def measure() -> str:
     """By which measure heads are compared with the attribution."""
     st.subheader("Does a head look where the gradients point?", anchor=False)
-    chosen = st.segmented_control(
-        "Measured by",
-        [*MEASURES],
-        default="rank_correlation",
-        format_func=MEASURES.__getitem__,
-        key="agreement",
-        required=True,
-        bind="query-params",
-    )
-    return str(chosen)
+    return elements.choice("Measured by", MEASURES, "agreement")
 
 
 def largest(found: Sequence[Explained], measure: str) -> float:
@@ -204,16 +195,7 @@ def heads_that_agree(found: Explained, measure: str, *, top: float) -> None:
 def masked() -> str:
     """Which words are masked, and so which of MASKED the curves show."""
     st.subheader("What is left of the answer when words are masked?", anchor=False)
-    chosen = st.segmented_control(
-        "Show the answer with",
-        [*MASKED],
-        default="without",
-        format_func=MASKED.__getitem__,
-        key="masked",
-        required=True,
-        bind="query-params",
-    )
-    return str(chosen)
+    return elements.choice("Show the answer with", MASKED, "masked")
 
 
 def masking(found: Explained, part: str, *, wide: bool) -> None:

@@ -3,9 +3,9 @@
 The order is that of |effect|, the smallest first: the mean over questions of how far the log-probability of
 the gold answer moves without the head, up or down, by knock-out or by its estimate from gradients. It is not
 that of least harm, in which a head that hurts as often as it helps, much each time, would go early. Random
-orders are there to compare with. The trap: an order chosen on the very questions it is
-then scored on flatters itself; so the paragraphs are dealt into two halves in turn, and each is scored with
-the order found on the other.
+orders are there to compare with. The trap: an order chosen on the very questions it is then scored on
+flatters itself; so the paragraphs are dealt into two halves in turn, and each is scored with the order found
+on the other.
 """
 
 from __future__ import annotations

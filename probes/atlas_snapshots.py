@@ -2,10 +2,9 @@
 
 The same few validation questions each time, spread over the data set so that a few already are of several
 paragraphs, and the measures of maps only; whoever starts a training gives it the `recorder` that
-`atlas_snapshots` asks for. A file for each step, in place of the
-file of an earlier run of the same step, so that a resumed training leaves what an undisturbed one does. The
-trap: whoever looks at a model that is being trained must leave its random state alone, or the look would
-change the training; nothing here draws.
+`atlas_snapshots` asks for. A file for each step, in place of the file of an earlier run of the same step, so
+that a resumed training leaves what an undisturbed one does. The trap: whoever looks at a model that is being
+trained must leave its random state alone, or the look would change the training; nothing here draws.
 """
 
 from __future__ import annotations

@@ -149,6 +149,7 @@ def summarise_rows(rows: pa.Table) -> pa.Table:
         raise UserError("dataset: no question in it has an answer that could be explained; give another one")
     frame = rows.to_pandas()
     chance = frame[frame["method"] == RANDOM]
+    best = {measure: _best(frame, measure) for measure in MEASURES}
     found = []
     for method, measure in itertools.product(LABELS, MEASURES):
         own = frame[frame["method"] == method]
@@ -158,8 +159,7 @@ def summarise_rows(rows: pa.Table) -> pa.Table:
         row = {"method": method, "measure": measure, "mean": float(values.mean()), "low": low, "high": high}
         row |= _difference("over_random", by_chance, values, paragraphs)
         if method != RANDOM:
-            best = _best(frame, measure)
-            first, second = (values, best) if SIGNS[measure] > 0 else (best, values)
+            first, second = (values, best[measure]) if SIGNS[measure] > 0 else (best[measure], values)
             row |= _difference("behind_best", first, second, paragraphs)
         found.append(row | {"count": len(own)})
     return pa.Table.from_pylist(found, schema=SUMMARY.columns)
