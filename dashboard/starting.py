@@ -12,7 +12,8 @@ from dashboard.data.experiments import Summary
 from qa.config import settings_text
 from qa.errors import UserError
 
-NAME, TEXT, TEMPLATE, STARTED = "start_name", "start_settings", "start_template", "_started"
+NAME, SEEDS, TEXT = "start_name", "start_seeds", "start_settings"
+TEMPLATE, STARTED = "start_template", "_started"
 
 
 def form(root: Path, *, chosen: Summary | None, expanded: bool) -> None:
@@ -30,7 +31,17 @@ def form(root: Path, *, chosen: Summary | None, expanded: bool) -> None:
         )
         _template(chosen)
         with st.form("start", border=False):
-            name = st.text_input("Name", key=NAME, max_chars=64, placeholder="my-run", width=320)
+            with st.container(horizontal=True):
+                name = st.text_input("Name", key=NAME, max_chars=64, placeholder="my-run", width=320)
+                seeds = st.text_input(
+                    "Seeds",
+                    key=SEEDS,
+                    max_chars=200,
+                    placeholder="the one of the settings",
+                    help="For example `1 2 3`: one experiment for each, after one another, named "
+                    "my-run-seed-1 and so on; Compare shows their mean ± standard deviation.",
+                    width=320,
+                )
             text = st.text_area(
                 "Settings (YAML; the README explains each)", key=TEXT, height=280, max_chars=20_000
             )
@@ -42,7 +53,7 @@ def form(root: Path, *, chosen: Summary | None, expanded: bool) -> None:
                 icon=":material/rocket_launch:",
             )
         if sent:
-            _start(root, name=name.strip(), text=text)
+            _start(root, name=name.strip(), text=text, seeds=seeds)
 
 
 def _template(chosen: Summary | None) -> None:
@@ -69,11 +80,18 @@ def _take(texts: dict[str, str]) -> None:
         st.session_state[TEXT] = texts[label]
 
 
-def _start(root: Path, *, name: str, text: str) -> None:
+def _start(root: Path, *, name: str, text: str, seeds: str) -> None:
     try:
-        runs.start(text, root=root, name=name)
+        runs.start(text, root=root, name=name, seeds=_seeds(seeds))
     except UserError as error:
         elements.problem(error)
         return
     st.session_state[STARTED] = name
     st.rerun()
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(one) for one in text.replace(",", " ").split()]
+    except ValueError as error:
+        raise UserError(f"seeds: {text!r} is not allowed; use whole numbers, such as 1 2 3") from error

@@ -58,6 +58,15 @@ def check_name(name: str) -> str:
     return name
 
 
+def seed_name(group: str, seed: int) -> str:
+    """The name of the experiment of one seed of a group.
+
+    Raises:
+        UserError: as `check_name`.
+    """
+    return check_name(f"{group}-seed-{seed}")
+
+
 @dataclass(frozen=True, slots=True)
 class Experiment:
     """One experiment folder, for reading.

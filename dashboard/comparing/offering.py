@@ -119,6 +119,13 @@ def _start(one: Candidate, source: str, data: str) -> None:
         elements.problem(error)
 
 
+def _stop(one: Evaluation) -> None:
+    try:
+        evaluating.stop(one)
+    except UserError as error:
+        elements.problem(error)
+
+
 def draw_running(root: Path) -> None:
     """Evaluations at work, kept up to date; when one ends the whole page is drawn again."""
     running = evaluating.started(root)
@@ -147,4 +154,14 @@ def _draw_one(one: Evaluation) -> None:
     done, total = one.progress or (0, 0)
     share = done / total if total else 0.0
     said = f"{done:,} of {total:,} windows" if total else "loading the model"
-    st.progress(min(1.0, share), text=f":material/hourglass_top: Evaluating {title}: {said}")
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        with st.container(width="stretch"):
+            st.progress(min(1.0, share), text=f":material/hourglass_top: Evaluating {title}: {said}")
+        st.button(
+            "Stop",
+            key=f"stop_{one.note.name}",
+            icon=":material/stop_circle:",
+            on_click=_stop,
+            args=(one,),
+            help="Ends it without a result; it can be started again.",
+        )

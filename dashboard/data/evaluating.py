@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
+
 from dashboard.data.processes import start_apart
 from qa import files
 from qa.errors import UserError
@@ -41,6 +43,7 @@ class Evaluation:
         progress: windows done and in all; None while it loads.
         failure: why it ended without a result; None while it runs and when it succeeded.
         note: the file that says all this.
+        pid: number of its process.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Evaluation:
     progress: tuple[int, int] | None
     failure: str | None
     note: Path
+    pid: int
 
 
 def start(experiment: Experiment, source: str, *, data: str) -> None:
@@ -68,7 +72,7 @@ def start(experiment: Experiment, source: str, *, data: str) -> None:
     note = _note(root, experiment.name, source)
     if any(one.note == note and one.alive for one in started(root)):
         raise UserError(f"{experiment.name} is being evaluated on {data} already; wait for its result")
-    command = [sys.executable, "-m", "qa", "evaluate", experiment.name, "--dataset", source]
+    command = [sys.executable, *_work(experiment.name), "--dataset", source]
     since = datetime.now(UTC)
     pid = start_apart(command, root=root, log=note.with_suffix(".log"), environment={SECONDS: "1"})
     values = {"name": experiment.name, "data": data, "pid": pid, "since": since.isoformat()}
@@ -87,10 +91,40 @@ def started(root: Path) -> list[Evaluation]:
     return found
 
 
+def stop(one: Evaluation) -> None:
+    """End an evaluation; the experiment is left as if it had never begun.
+
+    Raises:
+        UserError: its process cannot be told for certain.
+    """
+    work = _work(one.name)
+    try:
+        process = psutil.Process(one.pid)
+        # The number may be another process's by now, or one of another machine with the same folder.
+        ours = process.cmdline()[1 : 1 + len(work)] == work
+        if ours:
+            process.terminate()
+    except psutil.NoSuchProcess:
+        return
+    except psutil.Error:
+        ours = False
+    if not ours:
+        raise UserError(
+            f"process {one.pid} is not the evaluation of {one.name}; nothing was stopped. If it runs on "
+            "another machine, stop it there"
+        )
+    forget(one.note)
+
+
 def forget(note: Path) -> None:
     """Remove the note of an evaluation and its log."""
     files.remove(note.with_suffix(".log"))
     files.remove(note)
+
+
+def _work(name: str) -> list[str]:
+    """What Python is started with to evaluate an experiment."""
+    return ["-m", "qa", "evaluate", name]
 
 
 def _read(note: Path) -> Evaluation | None:
@@ -110,7 +144,9 @@ def _read(note: Path) -> Evaluation | None:
     if not alive and any(line.startswith(WRITTEN) for line in lines):
         return None
     failure = None if alive else next(iter(lines[-1:]), "it ended without a word; start it again")
-    return Evaluation(name, values["data"], since.astimezone(UTC), alive, _progress(lines), failure, note)
+    return Evaluation(
+        name, values["data"], since.astimezone(UTC), alive, _progress(lines), failure, note, pid
+    )
 
 
 def _lines(log: Path) -> list[str]:

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 
+from dashboard.data.experiments import Summary
 from dashboard.data.processes import start_apart
 from qa import files
 from qa.config import Settings, read_settings
 from qa.errors import UserError
-from qa.experiment import Experiment, check_name
+from qa.experiment import Experiment, check_name, seed_name
 from qa.pocket import POCKET_SETTINGS
 from qa.printing import cut, visible
 from qa.run import LOCK
@@ -39,7 +41,7 @@ class Start:
     """A run that was started and has not begun to write its experiment.
 
     Attributes:
-        name: of the experiment.
+        name: of the experiment, or of the group of several seeds.
         since: when it was started.
         alive: whether its process runs; if not, it was refused and the log says why.
         log: the last lines it wrote.
@@ -67,14 +69,29 @@ def check_settings(text: str, *, root: Path, name: str) -> Settings:
         raise UserError(str(error).removeprefix(f"{file}: ")) from error
 
 
-def start(text: str, *, root: Path, name: str) -> None:
-    """Start an experiment with settings in YAML.
+def start(text: str, *, root: Path, name: str, seeds: Sequence[int] = ()) -> None:
+    """Start an experiment with settings in YAML, or one for each seed, after one another.
+
+    Args:
+        text: the settings.
+        root: the folder of experiments.
+        name: of the experiment; of the group if there are seeds.
+        seeds: of the experiments of a group; none for the seed of the settings.
 
     Raises:
-        UserError: as `check_settings`, or the folder of experiments cannot be written.
+        UserError: as `check_settings`, a seed that is not allowed, the experiment of every seed exists, or
+            the folder of experiments cannot be written.
     """
+    for seed in seeds:
+        Settings().changed(seed=seed)
+    names = [seed_name(name, seed) for seed in seeds]
+    if names and all((root / own).exists() for own in names):
+        raise UserError(f"experiment {names[0]!r} exists already; choose another name or other seeds")
     check_settings(text, root=root, name=name)
-    _launch(root, name, ["--config", str(_file(root, name, "yaml").resolve())])
+    options = ["--config", str(_file(root, name, "yaml").resolve())]
+    if seeds:
+        options += ["--seeds", *map(str, seeds)]
+    _launch(root, name, options, writes=names or [name])
 
 
 def resume(experiment: Experiment) -> None:
@@ -88,7 +105,7 @@ def resume(experiment: Experiment) -> None:
     if state not in ("stopped", "failed", "interrupted"):
         raise UserError(f"{name} is {state}; only a stopped, failed or interrupted experiment can go on")
     _refuse_starting(root, name)
-    _launch(root, name, ["--resume"])
+    _launch(root, name, ["--resume"], writes=[name])
 
 
 def stop(experiment: Experiment) -> None:
@@ -143,8 +160,15 @@ def forget(root: Path, name: str) -> None:
         files.remove(_file(root, check_name(name), ending))
 
 
-def log_tail(root: Path, name: str, *, lines: int = 12) -> tuple[str, ...]:
-    """The last lines that a run started from the page wrote; empty for any other run."""
+def log_of(one: Summary, root: Path) -> tuple[str, ...]:
+    """The last lines of the run that wrote an experiment, if the page started it; else empty."""
+    log = _log_tail(root, one.name)
+    group, seed = (None, None) if one.settings is None else (one.settings.group, one.settings.seed)
+    # All seeds of a group are one run, with one log.
+    return log or (_log_tail(root, group) if group and one.name == f"{group}-seed-{seed}" else ())
+
+
+def _log_tail(root: Path, name: str, *, lines: int = 12) -> tuple[str, ...]:
     try:
         with _file(root, check_name(name), "log").open("rb") as log:
             log.seek(max(0, log.seek(0, 2) - TAIL_BYTES))
@@ -161,17 +185,18 @@ def _read(root: Path, note: Path) -> Start | None:
     """The start of a note; None if the run has begun, or the note is broken."""
     try:
         values = files.read_object(note)
-        files.check_types(note, values, {"pid": (int,), "since": (str,)}, needed=True)
+        files.check_types(note, values, {"pid": (int,), "since": (str,), "writes": (list,)}, needed=True)
         since = datetime.fromisoformat(values["since"])
         seen = since.timestamp()
         name = check_name(note.stem)
+        written = [Experiment(root / check_name(str(own))) for own in values["writes"]]
     except (UserError, ValueError, OverflowError):
         return None
-    if _has_begun(Experiment(root / name), values["pid"], since):
+    if any(_has_begun(experiment, values["pid"], since) for experiment in written):
         return None
     pid = values["pid"]
     alive = 0 < pid < 2**31 and files.process_lives(pid, seen=seen)
-    return Start(name, since.astimezone(UTC), alive, log_tail(root, name))
+    return Start(name, since.astimezone(UTC), alive, _log_tail(root, name))
 
 
 def _has_begun(experiment: Experiment, pid: int, since: datetime) -> bool:
@@ -184,13 +209,14 @@ def _has_begun(experiment: Experiment, pid: int, since: datetime) -> bool:
     return status.get("pid") == pid or updated > since.astimezone(UTC)
 
 
-def _launch(root: Path, name: str, options: list[str]) -> None:
+def _launch(root: Path, name: str, options: list[str], *, writes: Sequence[str]) -> None:
     log = _file(root, name, "log")
     command = [sys.executable, str(SCRIPT), "--name", name, *options]
     # Before the process: what it writes later than this has begun.
     since = datetime.now(UTC)
     pid = start_apart(command, root=root, log=log)
-    files.write_json(_file(root, name, "json"), {"pid": pid, "since": since.isoformat()})
+    values = {"pid": pid, "since": since.isoformat(), "writes": [*writes]}
+    files.write_json(_file(root, name, "json"), values)
 
 
 def _refuse_taken(root: Path, name: str) -> None:

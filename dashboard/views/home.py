@@ -165,7 +165,7 @@ def _actions(root: Path, ticked: list[Summary]) -> None:
                 on_click=_resume,
                 args=(Experiment(root / single.name),),
             )
-            log = runs.log_tail(root, single.name)
+            log = runs.log_of(single, root)
             if log:
                 with st.popover("What it wrote"):
                     st.code("\n".join(log), language=None)

@@ -22,7 +22,7 @@ from qa.batches import TrainingWindows
 from qa.config import Settings
 from qa.errors import UserError
 from qa.evaluation import Evaluation, evaluate, full_precision
-from qa.experiment import Experiment, check_name, find_experiment
+from qa.experiment import Experiment, check_name, find_experiment, seed_name
 from qa.hardware import peak_memory_mb
 from qa.model import (
     Encoder,
@@ -125,7 +125,7 @@ def _seed_settings(settings: Settings, seeds: Sequence[int], *, root: Path, name
         raise UserError("best_model_path: several seeds cannot share one folder; set it to null")
     runs = {}
     for seed in dict.fromkeys(seeds):
-        own = check_name(f"{name}-seed-{seed}")
+        own = seed_name(name, seed)
         runs[own] = resolved(settings.changed(seed=seed, group=name), root / own)
         if (root / own / "config.yaml").exists() and Experiment(root / own).settings() != runs[own]:
             raise UserError(

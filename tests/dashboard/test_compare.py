@@ -249,7 +249,7 @@ def test_of_several_common_data_sets_one_is_chosen(open_page, apart):
 def test_running_and_failed_evaluations_are_shown(open_page, pair, monkeypatch):
     def one(name, **changes):
         values = {"data": "dev.json", "since": None, "alive": True, "progress": None, "failure": None}
-        return evaluating.Evaluation(name, **values | {"note": pair / f"{name}.json"} | changes)
+        return evaluating.Evaluation(name, **values | {"note": pair / f"{name}.json", "pid": 1} | changes)
 
     listed = [one("one", progress=(30, 120)), one("two", alive=False, failure="qa evaluate: no <b>space</b>")]
     monkeypatch.setattr(evaluating, "started", lambda root: listed)
@@ -258,6 +258,12 @@ def test_running_and_failed_evaluations_are_shown(open_page, pair, monkeypatch):
     assert "two on dev.json: qa evaluate: no <b>space</b>" in said(at).replace("**", "")
     assert "30 of 120 windows" in at.get("progress")[0].proto.text
     assert at.get("progress")[0].proto.value == 25
+    stopped = []
+    monkeypatch.setattr(evaluating, "stop", stopped.append)
+    (stop,) = [one for one in at.button if one.label == "Stop"]
+    stop.click().run()
+    assert not at.exception
+    assert stopped == listed[:1]
 
 
 def test_cells_filter_questions(open_page, pair):

@@ -75,6 +75,30 @@ def test_a_refusal_is_told_until_it_is_dismissed(root):
     assert started(root) == []
 
 
+@pytest.mark.slow
+def test_a_stopped_evaluation_leaves_nothing(root):
+    experiment = small_runs.imported(root, "one")
+    before = experiment.evaluations()
+    evaluating.start(experiment, "pocket", data="pocket")
+    (one,) = started(root)
+    process = psutil.Process(one.pid)
+    evaluating.stop(one)
+    psutil.wait_procs([process], timeout=WAIT)
+    assert not process.is_running()
+    assert started(root) == []
+    assert [*(root / FOLDER).iterdir()] == []
+    assert experiment.evaluations() == before
+    evaluating.stop(one)  # somebody pressed the button in another window
+
+
+def test_no_other_process_is_stopped(root):
+    file = note(root, pid=os.getpid(), since="2126-01-01T10:00:00+00:00")
+    (one,) = started(root)
+    with pytest.raises(UserError, match=r"is not the evaluation of one; nothing was stopped"):
+        evaluating.stop(one)
+    assert file.exists()
+
+
 def test_an_experiment_without_a_model_is_refused(root):
     with pytest.raises(UserError):
         evaluating.start(Experiment(root / "none"), "pocket", data="pocket")

@@ -262,6 +262,19 @@ def test_the_form_says_what_is_wrong_in_one_line(home, root, quick, name, text, 
         assert at.text_area(key="start_settings").value == text
 
 
+def test_the_form_takes_seeds(home, root, quick):
+    at = home()
+    at.text_input(key="start_seeds").set_value("1, 2 x")
+    at = submit(at, "mine")
+    assert "seeds: '1, 2 x' is not allowed" in at.error[0].value.replace("\\", "")
+    at.text_input(key="start_seeds").set_value(" 1, 2 33")
+    at = submit(at, "mine")
+    assert not at.error
+    wait_until_ended(root)
+    notes = files.read_object(root / runs.FOLDER / "mine.json")
+    assert notes["writes"] == ["mine-seed-1", "mine-seed-2", "mine-seed-33"]
+
+
 def test_the_form_begins_with_settings_that_are_there(home, root, tmp_path):
     folders.write(root, "one", settings=folders.Settings(seed=7))
     at = tick(home(), "one")

@@ -15,6 +15,7 @@ import folders
 import small_runs
 import tiny_models
 from dashboard.data import runs
+from dashboard.data.experiments import Index
 from qa import files
 from qa.errors import UserError
 from qa.experiment import Experiment
@@ -107,6 +108,38 @@ def test_a_start_that_has_begun_is_an_experiment(root, script):
     assert runs.starting(root) == ()
     assert not (root / runs.FOLDER / "first.json").exists()
     assert "exists already" in refused(runs.start, SETTINGS, root=root, name="first")
+
+
+def test_seeds_are_one_run_of_several_experiments(root, script):
+    script("import sys; print(sys.argv[1:])")
+    runs.start(SETTINGS, root=root, name="group", seeds=[1, 23])
+    ended(root)
+    config = root / runs.FOLDER / "group.yaml"
+    options = ["--name", "group", "--config", str(config), "--seeds", "1", "23"]
+    (start,) = runs.starting(root)
+    assert start.log == (f"{[*options, '--experiments-dir', str(root)]}",)
+    pid = files.read_object(root / runs.FOLDER / "group.json")["pid"]
+    own = folders.Settings(seed=23, group="group")
+    folders.write(root, "group-seed-23", "failed", pid=pid, settings=own)
+    assert runs.starting(root) == ()
+    found = {one.name: one for one in Index(root).visit()}
+    assert runs.log_of(found["group-seed-23"], root) == start.log
+    folders.write(root, "other", settings=own)
+    found = {one.name: one for one in Index(root).visit()}
+    assert runs.log_of(found["other"], root) == ()
+    folders.write(root, "group-seed-1")
+    assert "'group-seed-1' exists" in refused(runs.start, SETTINGS, root=root, name="group", seeds=[1, 23])
+    runs.start(SETTINGS, root=root, name="group", seeds=[1, 5])  # goes on with what is there
+
+
+@pytest.mark.parametrize(
+    ("seeds", "expected"), [([-1], "seed: -1 is not allowed"), ([10**60], "seed: 1000"), ([1], "up to 64")]
+)
+def test_no_seed_that_is_not_allowed(root, script, seeds, expected):
+    script("raise SystemExit")
+    name = "x" * 60 if seeds == [1] else "x"
+    assert expected in refused(runs.start, SETTINGS, root=root, name=name, seeds=seeds)
+    assert not root.exists()
 
 
 def test_a_later_run_from_elsewhere_counts_as_begun(root, script):
