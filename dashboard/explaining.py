@@ -75,8 +75,16 @@ def explained(model: Model, asked: Asked, request: Request) -> Explained | None:
             st.write(
                 f"Explained: {request.target.label}, in window {fixed.window + 1} of {asked.answer.windows}."
             )
-            status.update(label=f"Attributing it to the words by {METHODS[request.method].label} …")
-            found = attribution.attribution(model, asked, request)
+            doing = f"Attributing it to the words by {METHODS[request.method].label}"
+            status.update(label=f"{doing} …")
+            found = attribution.attribution(
+                model,
+                asked,
+                request,
+                progress=lambda done, total: status.update(
+                    label=f"{doing}: {done} of {total} windows read …"
+                ),
+            )
             st.write(f"{found.label[0].upper()}{found.label[1:]}.")
             status.update(label="Capturing the attention of every head, and its gradients …")
             attended = attribution.attended(model, asked, request)

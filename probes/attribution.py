@@ -69,6 +69,7 @@ class Method:
         reduce: its attributions [T, D] as scores of tokens [T].
         signed: whether a score says for or against.
         stepped: whether it takes steps, more of which bring the delta to 0.
+        reads: how many variants of the window it reads.
     """
 
     label: str
@@ -77,6 +78,7 @@ class Method:
     reduce: Callable[[torch.Tensor, Problem], torch.Tensor] = lambda found, problem: found.sum(-1)
     signed: bool = True
     stepped: bool = False
+    reads: Callable[[Problem], int] = lambda problem: 1
 
 
 def _integrated(problem: Problem) -> dict[str, Any]:
@@ -97,10 +99,22 @@ def _shared_out(found: torch.Tensor, problem: Problem) -> torch.Tensor:
 
 
 METHODS = {
-    "integrated_gradients": Method("integrated gradients", IntegratedGradients, _integrated, stepped=True),
+    "integrated_gradients": Method(
+        "integrated gradients",
+        IntegratedGradients,
+        _integrated,
+        stepped=True,
+        reads=lambda problem: problem.steps,
+    ),
     "gradient_x_input": Method("gradient × input", InputXGradient, lambda problem: {}),
     "saliency": Method("saliency (no sign)", Saliency, lambda problem: {"abs": True}, signed=False),
-    "occlusion": Method("occlusion by word", FeatureAblation, _occluded, _shared_out),
+    "occlusion": Method(
+        "occlusion by word",
+        FeatureAblation,
+        _occluded,
+        _shared_out,
+        reads=lambda problem: 1 + len(problem.words.unique()),
+    ),
 }
 
 
@@ -179,6 +193,7 @@ def attribute(
     steps: int | None = None,
     tolerance: float = TOLERANCE,
     batch_bytes: int = BATCH_BYTES,
+    progress: Progress | None = None,
 ) -> Attribution:
     """Attribute a target to the tokens of the window that gave its answer.
 
@@ -196,6 +211,7 @@ def attribute(
         steps: how many; None: as many as bring the delta below the tolerance, MOST_STEPS at most.
         tolerance: the delta as a share of the difference of scores.
         batch_bytes: what the activations of one batch may take, about; a batch has one variant at least.
+        progress: called with (variants read, variants in all); begins anew whenever more steps are needed.
 
     Raises:
         UserError: another method or baseline, a layer that is not there, a target that cannot be fixed, or an
@@ -217,7 +233,11 @@ def attribute(
         )
         score, base_score = (embedded.scores * weights).double().sum((1, 2)).tolist()
         scores, taken = solve(
-            METHODS[method], problem, difference=score - base_score, tolerance=None if steps else tolerance
+            METHODS[method],
+            problem,
+            difference=score - base_score,
+            tolerance=None if steps else tolerance,
+            progress=progress,
         )
     return Attribution(
         scores=scores,
@@ -281,7 +301,12 @@ def attribute_layers(
 
 
 def solve(
-    method: Method, problem: Problem, *, difference: float, tolerance: float | None
+    method: Method,
+    problem: Problem,
+    *,
+    difference: float,
+    tolerance: float | None,
+    progress: Progress | None = None,
 ) -> tuple[NDArray[np.float64], int]:
     """Scores of the tokens [T], and the number of steps that were taken, 0 for a method without.
 
@@ -290,10 +315,12 @@ def solve(
         problem: with the first number of steps.
         difference: of the scores of window and baseline.
         tolerance: share of it to which to bring the delta; None: leave the steps as they are.
+        progress: see `attribute`.
     """
     while True:
         own = problem.own.detach().clone().requires_grad_()
-        found = method.captum(problem.function).attribute(own, **method.options(problem))[0]
+        function = problem.function if progress is None else _counted(method, problem, progress)
+        found = method.captum(function).attribute(own, **method.options(problem))[0]
         scores = method.reduce(found.detach(), problem).double().cpu().numpy()
         if not method.stepped:
             return scores, 0
@@ -301,6 +328,20 @@ def solve(
         if enough or problem.steps >= MOST_STEPS:
             return scores, problem.steps
         problem = replace(problem, steps=2 * problem.steps)
+
+
+def _counted(method: Method, problem: Problem, progress: Progress) -> Function:
+    """The function of a problem, which tells how much of the method's work is done."""
+    done, total = 0, method.reads(problem)
+
+    def function(hidden: torch.Tensor) -> torch.Tensor:
+        nonlocal done
+        found = problem.function(hidden)
+        done += len(hidden)
+        progress(done, total)
+        return found
+
+    return function
 
 
 def _check(method: str, steps: int | None, tolerance: float) -> None:

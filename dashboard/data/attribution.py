@@ -100,8 +100,16 @@ def fix(model: Model, asked: Asked, request: Request) -> tuple[targets.Asked, Fi
     return found, found.fix(request.target)
 
 
-def attribution(model: Model, asked: Asked, request: Request) -> Attribution:
+def attribution(
+    model: Model, asked: Asked, request: Request, *, progress: Progress | None = None
+) -> Attribution:
     """The attribution that was asked for.
+
+    Args:
+        model: the loaded model.
+        asked: the question and its answer.
+        request: what to explain, and how.
+        progress: see `probes.attribution.attribute`; not called where the attribution is known already.
 
     Raises:
         UserError: the target cannot be fixed.
@@ -111,7 +119,12 @@ def attribution(model: Model, asked: Asked, request: Request) -> Attribution:
         _key("attribution", model, asked, request),
         model.lock,
         lambda: attribute(
-            question, fixed, method=request.method, baseline=request.baseline, layer=request.layer
+            question,
+            fixed,
+            method=request.method,
+            baseline=request.baseline,
+            layer=request.layer,
+            progress=progress,
         ),
     )
 

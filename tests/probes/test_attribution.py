@@ -208,6 +208,16 @@ def test_layers_begin_with_the_embedding_output_and_are_complete(reader_of):
     assert "input of layer 1" in layers[1].label
 
 
+@every_method
+def test_progress_ends_when_all_is_read(known, method):
+    told = []
+    found = attribute(known, Target(), method=method, batch_bytes=1, progress=lambda *one: told.append(one))
+    done, total = told[-1]
+    assert done == total
+    assert [count for count, of in told if of == total] == [*range(1, total + 1)]
+    assert not found.steps or total == found.steps
+
+
 def test_batches_of_any_size_give_the_same(reader_of):
     asked = Asked.of(reader_of("bert"), QUESTION, CONTEXT)
     for method in ("integrated_gradients", "occlusion"):
