@@ -109,6 +109,9 @@ def strongest(words: Sequence[Word], scores: Float, *, count: int, signed: bool)
     for name, chosen in (("supports", scores > 0), ("opposes", scores < 0)):
         places = [place for place in order.tolist() if chosen[place]][:count]
         if places:
-            listed = ", ".join(f"**{inline(words[place].text)}** ({scores[place]:+.3g})" for place in places)
-            said.append(f"{name.capitalize()}: {listed}." if signed else f"Most: {listed.replace('+', '')}.")
+            number = "+.3g" if signed else ".3g"
+            listed = ", ".join(
+                f"**{inline(words[place].text)}** ({format(scores[place], number)})" for place in places
+            )
+            said.append(f"{name.capitalize() if signed else 'Most'}: {listed}.")
     return " ".join(said) or "No word has any score."

@@ -133,7 +133,7 @@ def _axis(bands: Sequence[Band], look: Look, *, angle: int) -> alt.Axis:
     named = [band for band in bands if band.region in NAMES]
     middles = [(band.first + band.end) / 2 for band in named]
     names = ", ".join(
-        f"'{middle}': '{NAMES[band.region]}'" for middle, band in zip(middles, named, strict=True)
+        f"'{middle:g}': '{NAMES[band.region]}'" for middle, band in zip(middles, named, strict=True)
     )
     return alt.Axis(
         values=middles,

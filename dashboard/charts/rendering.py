@@ -1,9 +1,9 @@
 """Charts as PNG files; nothing is fetched for them.
 
 The renderer brings a font for Latin, Greek and Cyrillic. Letters of other scripts come from the machine's own
-fonts, and are empty boxes where it has none. The traps: altair refuses charts of more than 5,000 rows unless
-told otherwise, and says so for the whole process, so only while the chart becomes a specification; and the
-renderer hardly compresses its pictures.
+fonts, and are empty boxes where it has none. The traps: what altair does with data frames, such as refusing
+more than 5,000 rows, is a setting of the whole process, which Streamlit changes while it draws in another
+thread, so the rows are in the chart before altair sees it; and the renderer hardly compresses its pictures.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import altair as alt
 import numpy as np
+import pandas as pd
 import vl_convert
 from PIL import Image
 
@@ -85,9 +87,19 @@ def png(chart: alt.TopLevelMixin) -> bytes:
 
 def svg(chart: alt.TopLevelMixin) -> str:
     """The chart as SVG: text stays text, in the reader's own font."""
-    with alt.data_transformers.disable_max_rows():
-        specification = chart.to_dict()
-    return vl_convert.vegalite_to_svg(specification, allowed_base_urls=[])
+    return vl_convert.vegalite_to_svg(_with_rows(chart).to_dict(), allowed_base_urls=[])
+
+
+def _with_rows(chart: alt.TopLevelMixin) -> Any:
+    """The same chart with rows in the place of its data frames, and of those of its parts."""
+    own: Any = chart
+    copied = own.copy(deep=False)
+    for parts in ("layer", "hconcat", "vconcat", "concat"):
+        if isinstance(inner := own._get(parts), list):
+            copied[parts] = [_with_rows(part) for part in inner]
+    if isinstance(data := own._get("data"), pd.DataFrame):
+        copied["data"] = alt.InlineData(values=alt.to_values(data)["values"])
+    return copied
 
 
 def _packed(picture: bytes) -> bytes:

@@ -79,4 +79,6 @@ def test_the_strongest_words_by_sign():
     assert strongest(WORDS, np.abs(SCORES), count=2, signed=False) == "Most: **cat** (4), **Who** (2)."
     assert strongest(WORDS, np.zeros(4), count=2, signed=True) == "No word has any score."
     odd = (Word("*b*", QUESTION, 0, 3),)
+    plus = (Word("C", CONTEXT, 0, 1), Word("+", CONTEXT, 1, 2))
+    assert strongest(plus, np.array([1.0, 2.0]), count=2, signed=False) == "Most: **\\+** (2), **C** (1)."
     assert "\\*b\\*" in strongest(odd, np.ones(1), count=1, signed=True)

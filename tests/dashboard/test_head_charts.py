@@ -114,6 +114,14 @@ def test_few_units_are_words_and_many_are_a_picture():
         assert (chosen["name"], chosen["select"]["fields"]) == ("cell", ["query", "key"])
 
 
+@pytest.mark.parametrize("count", [90, 91, 92, 93])
+def test_the_regions_of_a_picture_have_their_names(count):
+    """Wherever the middle of a region is, between two units or on one."""
+    drawn = vl_convert.vegalite_to_svg(specification(drawing(count).chart(LIGHT)), allowed_base_urls=[])
+    for name in ("question", "context", "answer"):
+        assert drawn.count(f">{name}<") >= 2, "on both axes"
+
+
 @pytest.mark.parametrize("signed", [False, True])
 def test_the_strongest_cells_of_a_picture_have_the_numbers_of_the_map(signed):
     shown = drawing(90, part="within the context", signed=signed)

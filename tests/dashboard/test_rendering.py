@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import altair as alt
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from dashboard.charts.rendering import MOST_PIXELS, _packed, attention_png, png
+from dashboard.charts.rendering import MOST_PIXELS, _packed, attention_png, png, svg
 from probes.maps import ANSWER, CLS, CONTEXT, QUESTION, SEP, View
 from qa.errors import UserError
 
@@ -163,6 +164,26 @@ def test_the_limit_of_rows_is_as_before():
     before = alt.data_transformers.active, dict(alt.data_transformers.options)
     attention_png(view_of(attention(4, 40)), 7, None, title="t", caption=[])
     assert (alt.data_transformers.active, dict(alt.data_transformers.options)) == before
+
+
+def test_what_another_thread_tells_altair_changes_nothing():
+    """Streamlit takes the rows out of every chart that is drawn while its own are."""
+    rows = pd.DataFrame({"x": range(6000), "y": range(6000)})
+    chart = alt.Chart(rows).mark_point().encode(x="x:Q", y="y:Q")
+    layered = alt.layer(chart, chart.mark_rule(), data=rows)
+
+    def empty(data):
+        return {"url": "elsewhere"}
+
+    before = [svg(chart), svg(layered)]
+    alt.data_transformers.register("empty", empty)
+    try:
+        with alt.data_transformers.enable("empty"):
+            assert [svg(chart), svg(layered)] == before
+    finally:
+        alt.data_transformers.register("empty", None)
+    assert all(drawn.count("<path") >= len(rows) for drawn in before)
+    assert chart.data is rows
 
 
 def test_a_layer_that_is_not_there():
