@@ -177,7 +177,7 @@ def on_page(chart: alt.LayerChart) -> alt.LayerChart:
 
 def _color(values: Float, measure: str, look: Look, *, low: float | None, top: float | None) -> alt.Color:
     known = values[np.isfinite(values)]
-    if top is None:
+    if top is None or not np.isfinite(top):
         top = float(np.abs(known).max()) if known.size else 0.0
     legend = alt.Legend(
         title=measure, orient="bottom", direction="horizontal", gradientLength=180, titleLimit=360

@@ -78,7 +78,7 @@ def score_table(board: Board) -> tuple[list[str], list[list[Cell]]]:
 
 
 def paper_table(board: Board, part: str = "") -> tuple[list[str], list[list[Cell]]]:
-    """A row an experiment, as a paper prints it.
+    """A row an experiment, as a paper prints it; p-values of several are adjusted for their number.
 
     Args:
         board: of the experiments.
@@ -90,6 +90,7 @@ def paper_table(board: Board, part: str = "") -> tuple[list[str], list[list[Cell
         heading += [f"{metric} (%)", "95 % interval"]
         heading += [f"Δ {metric}", "95 % interval"] if pairs else []
     tested = bool(pairs) and not part
+    adjusted = holm([pair.p_value for pair in pairs])
     rows: list[list[Cell]] = []
     for index, (name, own) in enumerate(zip(board.names, comparison.scores(board), strict=True)):
         row: list[Cell] = [name]
@@ -101,9 +102,11 @@ def paper_table(board: Board, part: str = "") -> tuple[list[str], list[list[Cell
                 row += [difference.difference, scoring.signed(difference.interval)]
             elif pairs:
                 row += [None, "reference"]
-        row += ([f"{pairs[index - 1].p_value:.2g}"] if index else ["reference"]) if tested else []
+        row += ([f"{adjusted[index - 1]:.2g}"] if index else ["reference"]) if tested else []
         rows.append(row)
-    return heading + (["McNemar p"] if tested else []), rows
+    if tested:
+        heading.append("McNemar p, Holm" if len(pairs) > 1 else "McNemar p")
+    return heading, rows
 
 
 def latex(board: Board) -> str:
@@ -208,8 +211,10 @@ def _slices(board: Board) -> Section:
     names = board.names[: sliced.MOST_DRAWN]
     for slicing in comparison.slicings_of(board):
         found = comparison.slices(board, slicing, "f1")
-        table = sliced.frame(found)
-        tables.append(Table([slicing.title, *table.columns[1:]], table.astype(object).to_numpy().tolist()))
+        table = sliced.frame(found).astype(object)
+        # A number that is missing is no number to pandas, but a dash to the reader.
+        rows = table.where(table.notna(), None).to_numpy().tolist()
+        tables.append(Table([slicing.title, *table.columns[1:]], rows))
         drawn = [one for one in found if one.experiment in names]
         title = f"F1, % by {slicing.title} (95 % interval)"
         chart = intervals.scores(sliced.score_dots(drawn), names, title=title)

@@ -194,3 +194,22 @@ def test_the_report_holds_everything_and_hostile_names_are_text(tmp_path):
     assert "<i>" not in page
     assert page.count("<svg") >= 3
     page.encode("utf-8")
+
+
+def test_what_is_missing_of_a_slice_is_a_dash_in_the_report(pair):
+    page = exporting.report(pair, board_of(pair))
+    slices = page.partition("<h2>Slices</h2>")[2].partition("<h2>")[0]
+    assert '<td class="number">–</td>' in slices
+    assert ">nan<" not in page
+
+
+def test_p_values_of_several_are_adjusted(pair, tmp_path):
+    third = candidate(comparisons.trained(tmp_path, "three", QUESTIONS, share=0.6, seed=3))
+    found = board_of([*pair, third])
+    values = [one.p_value for one in comparison.comparisons(found)]
+    heading, rows = exporting.paper_table(found)
+    assert heading[-1] == "McNemar p, Holm"
+    smallest = min(1.0, 2 * min(values))
+    by_hand = [smallest if value == min(values) else max(value, smallest) for value in values]
+    assert [row[-1] for row in rows] == ["reference", *(f"{value:.2g}" for value in by_hand)]
+    assert exporting.paper_table(board_of(pair))[0][-1] == "McNemar p"

@@ -103,6 +103,13 @@ def test_changes_of_heads_have_two_colours_and_signs():
     assert specification(nothing)["layer"][0]["encoding"]["color"]["scale"]["domain"] == [0, 1]
 
 
+def test_a_measure_without_any_value_has_a_scale():
+    empty = np.full((1, 2), np.nan, dtype=np.float32)
+    for top in (None, float("nan")):
+        chart = heads.head_map(empty, (0,), (0, 1), measure="share", look=LIGHT, top=top)
+        assert specification(chart)["layer"][0]["encoding"]["color"]["scale"]["domain"] == [0, 1]
+
+
 def test_few_units_are_words_and_many_are_a_picture():
     few, many = drawing(READABLE), drawing(READABLE + 1)
     assert not few.is_picture
