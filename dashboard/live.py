@@ -21,7 +21,6 @@ from qa.experiment import Experiment
 
 BUSY_SECONDS, IDLE_SECONDS = 2, 15
 MOST_CARDS = 4
-STOPPING = "_stopping"
 
 
 def draw(root: Path, summaries: Sequence[Summary]) -> None:
@@ -49,8 +48,6 @@ def _draw(root: Path, drawn: dict[str, str], *, busy: bool) -> None:
     for start in starts:
         _draw_start(root, start)
     running = [one for one in summaries if one.state == "running"]
-    # One that was stopped and resumed can be stopped again.
-    st.session_state[STOPPING] = st.session_state.get(STOPPING, set()) & {one.name for one in running}
     for one in running[:MOST_CARDS]:
         _draw_running(root, one)
     if len(running) > MOST_CARDS:
@@ -112,7 +109,7 @@ def _progress(one: Summary) -> list[str]:
 
 
 def _draw_stop(root: Path, name: str) -> None:
-    stopping = name in st.session_state[STOPPING]
+    stopping = runs.stopping(Experiment(root / name))
     st.button(
         "Stopping …" if stopping else "Stop",
         key=f"stop_{name}",
@@ -129,5 +126,3 @@ def _stop(root: Path, name: str) -> None:
         runs.stop(Experiment(root / name))
     except UserError as error:
         elements.problem(error)
-        return
-    st.session_state[STOPPING].add(name)

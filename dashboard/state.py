@@ -201,10 +201,15 @@ def _merged(memory: Mapping[str, str], values: Mapping[str, Value]) -> dict[str,
     return {name: value for name, value in memory.items() if name not in replaced} | given
 
 
+def fits(values: Mapping[str, str]) -> bool:
+    """Whether a link can carry the texts among these values; if not, only `go` takes them along."""
+    return sum(len(quote(values.get(name, ""))) for name in TEXT) <= LONGEST_TEXT
+
+
 def _linked(memory: Mapping[str, str], page: str) -> list[str]:
     """Which of the values a link to the page carries."""
-    fits = sum(len(quote(memory.get(name, ""))) for name in TEXT) <= LONGEST_TEXT
-    return [name for name in PAGES[page].uses if name in memory and (fits or name not in TEXT)]
+    whole = fits(memory)
+    return [name for name in PAGES[page].uses if name in memory and (whole or name not in TEXT)]
 
 
 def _write() -> None:

@@ -69,11 +69,15 @@ def _link(board: Board, question: Question, second: Answers | None) -> None:
     typed = {"question": question.question, "context": question.context}
     texts = {"id": question.id} if board.own else typed
     try:
-        "".join(texts.values()).encode("utf-8")
+        "".join([question.id, *texts.values()]).encode("utf-8")
     except UnicodeEncodeError:
         return
     other = None if second is None else second.name
-    state.link("ask", "Ask this question", experiment=board.names[0], other=other, **texts)
+    label, icon = "Ask this question", state.PAGES["ask"].icon
+    if state.fits(texts):
+        state.link("ask", label, experiment=board.names[0], other=other, **texts)
+    elif st.button(label, key=f"compare_ask_{question.id}", icon=icon, type="tertiary"):
+        state.go("ask", experiment=board.names[0], other=other, **texts)
 
 
 def _other(board: Board) -> Answers | None:

@@ -22,6 +22,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
+from dashboard.data.comparison import stamp
 from dashboard.pictures import heads_png
 from probes.attend import attend
 from probes.encoders import describe
@@ -155,14 +156,15 @@ def load(experiment: Experiment) -> Model:
 
 
 def fingerprint_of(experiment: Experiment) -> str:
-    """Path, times and sizes of the files that decide what the experiment answers.
+    """Path and stamps of the files that decide what the experiment answers.
 
     Raises:
         UserError: it has no model.
     """
     folder = experiment.model_folder()
     files = [experiment.path / "config.yaml", experiment.path / "metrics.json", *sorted(folder.iterdir())]
-    stats = [(file.name, stat.st_mtime_ns, stat.st_size) for file in files for stat in [file.stat()]]
+    # One that is missing is told when it is read; here it must not break the page.
+    stats = [(file.name, stamp(file)) for file in files]
     return repr((str(experiment.path.resolve()), stats))
 
 

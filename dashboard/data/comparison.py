@@ -97,7 +97,11 @@ def candidate(experiment: Experiment) -> Candidate:
     """What the small files of an experiment say."""
     small = [experiment.path / name for name in _SMALL_FILES]
     small += sorted((experiment.path / "evaluations").glob("[!.]*/metrics.json"))
-    known = _candidate(str(experiment.path), tuple((file.name, stamp(file)) for file in small))
+    # Of answers and model it is only said whether they are there.
+    there = tuple(
+        (experiment.path / name).exists() for name in ("predictions.jsonl", "best_model/config.json")
+    )
+    known = _candidate(str(experiment.path), (*((file.name, stamp(file)) for file in small), there))
     # Whether a run is alive is in no file.
     return replace(known, state=experiment.state()) if known.state in ("running", "interrupted") else known
 

@@ -8,6 +8,7 @@ is stopped only if its process holds the lock of that experiment's folder.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ SCRIPT = PROJECT / "run_experiment.py"
 # By label on the page: files with settings to begin from.
 TEMPLATES = {"Bundled (pocket)": POCKET_SETTINGS, "DeBERTa v3 base on SQuAD": PROJECT / "config.yaml"}
 FOLDER = ".started"
+STOP = "stop"  # ending of the note that a run was asked to stop
 TAIL_BYTES = 8000
 LONGEST_LINE = 500
 
@@ -105,11 +107,12 @@ def resume(experiment: Experiment) -> None:
     if state not in ("stopped", "failed", "interrupted"):
         raise UserError(f"{name} is {state}; only a stopped, failed or interrupted experiment can go on")
     _refuse_starting(root, name)
+    files.remove(_file(root, name, STOP))
     _launch(root, name, ["--resume"], writes=[name])
 
 
 def stop(experiment: Experiment) -> None:
-    """Ask a run to save and stop, as Ctrl-C would.
+    """Ask a run to save and stop, as Ctrl-C would; once, as the second time would stop it without saving.
 
     Raises:
         UserError: it does not run, or not on this machine, or its process cannot be told for certain.
@@ -126,7 +129,21 @@ def stop(experiment: Experiment) -> None:
             f"{name}: process {status.get('pid')} is not the run that writes it; nothing was stopped. If it "
             "is gone, the experiment is shown as interrupted within a minute and can be resumed"
         )
-    process.terminate()
+    if stopping(experiment):
+        return
+    # Before the signal, so that nobody sends a second one in between.
+    files.write_json(_file(experiment.path.parent, name, STOP), {"pid": process.pid})
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.terminate()
+
+
+def stopping(experiment: Experiment) -> bool:
+    """Whether the process that writes the experiment has been asked to stop, from any session."""
+    try:
+        asked = files.read_object(_file(experiment.path.parent, experiment.name, STOP)).get("pid")
+        return asked is not None and asked == experiment.status().get("pid")
+    except UserError:
+        return False
 
 
 def _process(experiment: Experiment, pid: object) -> psutil.Process | None:

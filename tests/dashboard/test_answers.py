@@ -1,5 +1,6 @@
 """What sessions share: loaded once, asked once, within bounds, read-only, and never mixed up."""
 
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -64,6 +65,13 @@ def test_a_model_is_loaded_once_until_its_files_change(experiment):
     changed = answers.load(experiment)
     assert changed is not first
     assert changed.fingerprint != first.fingerprint
+
+
+def test_a_missing_file_is_one_line(experiment, tmp_path):
+    folder = shutil.copytree(experiment.path, tmp_path / "copy")
+    (folder / "metrics.json").unlink()
+    with pytest.raises(UserError, match=r"metrics\.json"):
+        answers.load(type(experiment)(folder))
 
 
 def test_what_it_says_of_the_model(model):

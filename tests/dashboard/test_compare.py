@@ -10,6 +10,7 @@ import pytest
 
 import comparisons
 import folders
+from dashboard import state
 from dashboard.comparing import asked, offering
 from dashboard.data import evaluating
 from qa.comparison import compare
@@ -230,6 +231,24 @@ def test_an_evaluation_on_common_data_is_paired(open_page, apart):
     assert [*rows["experiment"]] == ["one (reference)", "third"]
     assert rows["f1"].iloc[0] == pytest.approx(mean)
     assert rows["count"].tolist() == [30, 30]
+
+
+def test_a_text_too_long_for_a_link_is_taken_along(open_page, apart, monkeypatch):
+    found = comparisons.rows(OTHER, comparisons.answers(OTHER, share=0.9, seed=5))
+    metrics = {"exact_match": 50.0, "f1": 50.0, "count": 30, "dataset": "validation.json"}
+    for name in ("one", "two"):
+        Experiment(apart / name).write_evaluation(keep_dataset(apart, OTHER), metrics, found)
+    monkeypatch.setattr(state, "LONGEST_TEXT", 100)
+    went = []
+    monkeypatch.setattr(state, "go", lambda page, **values: went.append((page, values)))
+    at = open_page("compare", apart, runs="one,two", part="Questions")
+    box = at.selectbox(key="compare_data")
+    box.set_value(OTHER.sha256()).run()
+    next(button for button in at.button if button.label == "Ask this question").click().run()
+    assert not at.exception
+    ((page, values),) = went
+    asked_ = next(one for one in OTHER.questions if one.question == values["question"])
+    assert (page, values["experiment"], values["context"]) == ("ask", "one", asked_.context)
 
 
 def test_of_several_common_data_sets_one_is_chosen(open_page, apart):

@@ -89,6 +89,23 @@ def test_a_candidate_is_looked_at_again_when_a_file_changes(pair):
     assert [*candidate(experiment).sets] == [QUESTIONS.sha256()]
 
 
+def test_a_candidate_is_looked_at_again_when_answers_or_model_come_or_go(pair, tmp_path):
+    experiment = pair[0].experiment
+    assert (pair[0].has_model, pair[0].problems) == (False, ())
+    model = experiment.path / "best_model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    predictions = experiment.path / "predictions.jsonl"
+    predictions.rename(tmp_path / "kept")
+    changed = candidate(experiment)
+    assert changed.has_model
+    assert "predictions.jsonl" in changed.problems[0]
+    (tmp_path / "kept").rename(predictions)
+    (model / "config.json").unlink()
+    again = candidate(experiment)
+    assert (again.has_model, again.problems) == (False, ())
+
+
 def test_common_data_are_named(pair):
     assert common_data(pair) == {QUESTIONS.sha256(): "validation.json"}
     assert common_data(pair[:1]) == {QUESTIONS.sha256(): "validation.json"}

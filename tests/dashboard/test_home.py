@@ -2,6 +2,7 @@
 
 import os
 import time
+from unittest.mock import Mock
 
 import pytest
 
@@ -322,13 +323,18 @@ def test_a_folder_as_model_is_called_by_its_last_part(tmp_path):
 
 
 def test_one_that_was_stopped_and_resumed_can_be_stopped_again(home, root, monkeypatch):
-    monkeypatch.setattr(runs, "stop", lambda experiment: None)
+    process = Mock(pid=os.getpid())
+    monkeypatch.setattr(runs, "_process", lambda experiment, pid: process)
     experiment = folders.write(root, "one", "running", pid=os.getpid())
-    at = home()
+    at, another = home(), home()
     button(at, "Stop").click().run()
-    assert button(at, "Stopping …").disabled
+    button(another, "Stop").click().run()
+    # A second signal would stop it without saving.
+    assert process.terminate.call_count == 1
+    for page in (at, another, home()):
+        assert button(page, "Stopping …").disabled
     status = experiment.status()
-    for state, expected in (("stopped", []), ("running", ["Stop"])):
-        files.write_json(experiment.path / "status.json", status | {"state": state})
+    for state, pid, expected in (("stopped", os.getpid(), []), ("running", os.getppid(), ["Stop"])):
+        files.write_json(experiment.path / "status.json", status | {"state": state, "pid": pid})
         at.run()
         assert [label for label in labels(at) if label.startswith("Stop")] == expected
