@@ -167,6 +167,8 @@ def show(looking: Looking, choice: Choice, table: DeltaGenerator, *, key: str) -
         said.append(readings.pair(drawing.view, strongest, value=choice.of.value))
     st.markdown(" ".join(said) or "Nothing here is attended to.")
     draw(drawing, choice, key=key, alternative=" ".join(said))
+    if not drawing.rows.size or not drawing.columns.size:
+        return  # nothing that could be saved
     st.caption(" ".join([choice.of.note, *what_is_shown(drawing, choice)]))
     title = f"{looking.model.name}: layer {looking.layer}, head {looking.head}, {choice.of.label}"
     caption = (*looking.caption(), " ".join([choice.of.note, *what_is_shown(drawing, choice)]))

@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> None:
 
         for file in export_csv(atlas, options.export):
             _tell(f"written {file}")
-    print(json.dumps(_as_json(atlas)) if options.json else _as_text(experiment, atlas))
+    print(json.dumps(_as_json(atlas), allow_nan=False) if options.json else _as_text(experiment, atlas))
 
 
 def _compare(experiment: Experiment, questions: QuestionSet, options: argparse.Namespace) -> None:
@@ -161,7 +161,9 @@ class _Stages:
 
 def _as_json(atlas: Atlas) -> dict[str, Any]:
     found = atlas.agreement()
-    important = _important(atlas)
+    # On one paragraph there is no interval, and JSON has no number for that.
+    important = _important(atlas).astype(object)
+    important = important.where(important.notna(), None)
     heads = atlas.heads[atlas.heads["role"] != ""]
     return {
         **atlas.about,

@@ -76,6 +76,15 @@ def test_one_json_object_is_the_last_line(run, root):
     assert -1 <= found["agreement"]["low"] <= 1 if found["agreement"] else True
 
 
+def test_an_interval_that_is_not_known_is_null(run):
+    """One question is one paragraph, which says nothing about how paragraphs differ."""
+    status, said = run("a", "--limit", "1", "--json")
+    found = json.loads(said.out.splitlines()[-1], parse_constant=pytest.fail)
+    assert status == 0
+    assert len(found["important"]) == 4
+    assert all(head["knockout_low"] is None and head["knockout"] is not None for head in found["important"])
+
+
 def test_two_experiments(run, tmp_path):
     status, said = run("a", "--against", "b", "--export", str(tmp_path))
     assert status == 0
