@@ -309,3 +309,13 @@ def test_every_picture_has_its_files(attention):
     page = choose(page, "pin_word", 2)
     labels = [one.proto.label for one in page.get("download_button")]
     assert labels.count("PNG") == labels.count("SVG") == labels.count("CSV") == len(charts(page)) == 4
+
+
+def test_a_part_that_is_not_there_has_no_files(attention):
+    page = attention(experiment="tiny", part="answer → everything", **ASKED)
+    before = [one.proto.label for one in page.get("download_button")]
+    answered = page.selectbox(key="window").value
+    choose(page, "window", 0 if answered else len(page.selectbox(key="window").options) - 1)
+    assert "there is no answer in it" in said(page)
+    after = [one.proto.label for one in page.get("download_button")]
+    assert after.count("PNG") == before.count("PNG") - 1
