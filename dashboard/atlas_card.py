@@ -11,7 +11,7 @@ import streamlit as st
 
 from dashboard import elements, state, wording
 from dashboard.data import heads as data
-from dashboard.data.validation import validation
+from dashboard.data.validation import is_of, validation
 from probes.atlas_files import Atlas
 from probes.atlas_measures import BY_NAME, QUESTION_MEASURES
 from probes.atlas_roles import ROLES
@@ -79,7 +79,9 @@ def _draw_examples(experiment: Experiment, atlas: Atlas, measure: str, layer: in
     """The questions in which the measure is largest and smallest; a click opens one on Attention."""
     try:
         most, least = data.questions(atlas, measure).extremes(layer, head, EXAMPLES)
-        known = validation(experiment)
+        # Other data may give the same ids to other questions.
+        own = is_of(experiment, atlas.about["data"], atlas.about["questions"])
+        known = validation(experiment) if own else {}
     except UserError as error:
         elements.problem(error)
         return

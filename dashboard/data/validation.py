@@ -17,6 +17,7 @@ from qa.experiment import Experiment
 from qa.squad import Question
 
 KEPT = 8  # experiments
+States = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,35 @@ def validation(experiment: Experiment) -> Mapping[str, Known]:
     Raises:
         UserError: no copy of them is there, or files are broken.
     """
+    return _validation(str(experiment.path.resolve()), _states(experiment))
+
+
+def is_of(experiment: Experiment, data: str, count: int) -> bool:
+    """Whether data are its validation questions, or so many of them as `--limit` takes.
+
+    Args:
+        experiment: whose validation questions.
+        data: the fingerprint.
+        count: how many questions the data have.
+
+    Raises:
+        UserError: as `validation`.
+    """
+    return data == _limited(str(experiment.path.resolve()), _states(experiment), count)
+
+
+def _states(experiment: Experiment) -> States:
     files = [experiment.path / name for name in ("environment.json", "predictions.jsonl")]
-    states = tuple((file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.exists())
-    return _validation(str(experiment.path.resolve()), states)
+    return tuple((file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.exists())
+
+
+@st.cache_data(max_entries=KEPT, show_spinner=False)
+def _limited(path: str, states: States, count: int) -> str:
+    return Experiment(Path(path)).validation_questions().limited(count).sha256()
 
 
 @st.cache_resource(max_entries=KEPT, show_spinner="Reading the validation questions …")
-def _validation(path: str, states: tuple[tuple[int, int], ...]) -> Mapping[str, Known]:
+def _validation(path: str, states: States) -> Mapping[str, Known]:
     experiment = Experiment(Path(path))
     questions = experiment.validation_questions().questions
     try:

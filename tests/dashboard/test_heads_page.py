@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pandas as pd
 import pyarrow
@@ -187,3 +188,16 @@ def test_a_dot_a_head(root):
 def test_a_link_chooses_the_measure(page, section, key, experiment):
     shown = page(experiment=experiment, heads_section=section, **{key: "entropy"})
     assert shown.selectbox(key=key).value == "entropy"
+
+
+def test_examples_of_other_data_are_ids_alone(page, root, tmp_path):
+    """Ids of one file may be those of other questions in another."""
+    shutil.copytree(root, tmp_path / "experiments")
+    other = Experiment(tmp_path / "experiments" / "bare")
+    known = other.validation_questions()
+    asked = [replace(one, question="What else?") for one in known.questions]
+    work = Work.of(other, known.subset(asked[:4]), device="cpu")
+    make_atlas(work, stage=quiet, processes=Processes())
+    shown = page(tmp_path / "experiments", experiment="bare", layer=1, head=0)
+    assert "(not among its validation questions)" in said(shown)
+    assert "(not among its validation questions)" not in said(page(experiment="both", layer=1, head=0))

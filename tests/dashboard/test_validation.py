@@ -6,7 +6,7 @@ import pytest
 import streamlit as st
 
 import small_runs
-from dashboard.data.validation import search, validation
+from dashboard.data.validation import is_of, search, validation
 from qa.errors import UserError
 
 
@@ -58,3 +58,11 @@ def test_without_predictions_there_are_questions_and_without_data_a_message(expe
     (experiment.path / "predictions.jsonl").unlink()
     with pytest.raises(UserError, match="the validation questions"):
         validation(experiment)
+
+
+def test_its_own_data_are_told_from_others(experiment):
+    questions = experiment.validation_questions()
+    for count in (1, 3, 8):
+        assert is_of(experiment, questions.limited(count).sha256(), count)
+    assert not is_of(experiment, questions.limited(3).sha256(), 4)
+    assert not is_of(experiment, "f" * 64, 8)
