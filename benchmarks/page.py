@@ -135,11 +135,15 @@ def model_view(dataset: str, scratch: Path) -> ModelView:
 
 
 class Page:
-    """A server and a browser; a call loads the page in a new session, waits, and gives the bytes it took."""
+    """A server and a browser; a call loads the page in a new session, waits, and gives the bytes it took.
+
+    Attributes:
+        close: ends both; done by itself when the process ends as usual, which workers of a pool do not.
+    """
 
     def __init__(self, experiment: Experiment, question: Question, *, log: Path) -> None:
         self._running = ExitStack()
-        weakref.finalize(self, self._running.close)
+        self.close = weakref.finalize(self, self._running.close)
         self._address = self._serve(experiment.path.parent, log)
         self._browser = self._start_browser()
         query = {"experiment": experiment.name, "id": question.id, "layer": 0, "head": 0}
