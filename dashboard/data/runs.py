@@ -107,7 +107,6 @@ def resume(experiment: Experiment) -> None:
     if state not in ("stopped", "failed", "interrupted"):
         raise UserError(f"{name} is {state}; only a stopped, failed or interrupted experiment can go on")
     _refuse_starting(root, name)
-    files.remove(_file(root, name, STOP))
     _launch(root, name, ["--resume"], writes=[name])
 
 
@@ -132,16 +131,22 @@ def stop(experiment: Experiment) -> None:
     if stopping(experiment):
         return
     # Before the signal, so that nobody sends a second one in between.
-    files.write_json(_file(experiment.path.parent, name, STOP), {"pid": process.pid})
+    values = {"pid": process.pid, "asked": datetime.now(UTC).timestamp()}
+    files.write_json(_file(experiment.path.parent, name, STOP), values)
     with contextlib.suppress(psutil.NoSuchProcess):
         process.terminate()
 
 
 def stopping(experiment: Experiment) -> bool:
     """Whether the process that writes the experiment has been asked to stop, from any session."""
+    note = _file(experiment.path.parent, experiment.name, STOP)
     try:
-        asked = files.read_object(_file(experiment.path.parent, experiment.name, STOP)).get("pid")
-        return asked is not None and asked == experiment.status().get("pid")
+        values = files.read_object(note)
+        files.check_types(note, values, {"pid": (int,), "asked": (int, float)}, needed=True)
+        pid, asked = values["pid"], values["asked"]
+        # A run that was resumed since may have been given the same number.
+        same = pid == experiment.status().get("pid")
+        return same and 0 < pid < 2**31 and files.process_lives(pid, seen=asked)
     except UserError:
         return False
 
@@ -180,9 +185,13 @@ def forget(root: Path, name: str) -> None:
 def log_of(one: Summary, root: Path) -> tuple[str, ...]:
     """The last lines of the run that wrote an experiment, if the page started it; else empty."""
     log = _log_tail(root, one.name)
-    group, seed = (None, None) if one.settings is None else (one.settings.group, one.settings.seed)
-    # All seeds of a group are one run, with one log.
-    return log or (_log_tail(root, group) if group and one.name == f"{group}-seed-{seed}" else ())
+    if log or one.settings is None or one.settings.group is None:
+        return log
+    # All seeds of a group are one run, with one log. Any text may be the name of a group.
+    group, seed = one.settings.group, one.settings.seed
+    with contextlib.suppress(UserError):
+        return _log_tail(root, group) if seed_name(group, seed) == one.name else ()
+    return ()
 
 
 def _log_tail(root: Path, name: str, *, lines: int = 12) -> tuple[str, ...]:

@@ -234,6 +234,21 @@ def test_stop_asks_the_process_that_writes_the_experiment(root, holder):
     assert other.poll() is None
 
 
+def test_a_run_that_got_the_number_of_a_stopped_one_is_not_stopping(root, holder):
+    experiment = folders.write(root, "first", "running")
+    process = holder(experiment.path / ".lock")
+    files.write_json(experiment.path / "status.json", experiment.status() | {"pid": process.pid})
+    began = psutil.Process(process.pid).create_time()
+    for asked, expected in ((began - 60, False), (began + 60, True), ("soon", False), (None, False)):
+        files.write_json(root / runs.FOLDER / "first.stop", {"pid": process.pid, "asked": asked})
+        assert runs.stopping(experiment) is expected
+    files.write_text(root / runs.FOLDER / "first.stop", "[")
+    assert not runs.stopping(experiment)
+    runs.stop(experiment)
+    assert process.wait(WAIT) == -signal.SIGTERM
+    assert not runs.stopping(experiment)
+
+
 def test_stop_never_asks_another_process(root, holder):
     experiment = folders.write(root, "first", "running")
     other = holder(root / "other.lock")
