@@ -19,7 +19,7 @@ from dashboard.charts.rendering import png, svg
 from dashboard.data import heads as data
 from dashboard.elements import Download
 from dashboard.sections import choose_head
-from probes.atlas_details import question_frame
+from probes.atlas_details import question_frame, table_csv
 from probes.atlas_files import Atlas
 from probes.atlas_measures import BY_NAME, MAP_MEASURES
 from probes.atlas_roles import ROLES
@@ -281,7 +281,7 @@ def draw_downloads(experiment: Experiment, atlas: Atlas) -> None:
             Download(
                 "Heads (Parquet)", f"{name}-heads.parquet", atlas.path.read_bytes, "application/octet-stream"
             ),
-            Download("Heads (CSV)", f"{name}-heads.csv", lambda: atlas.heads.to_csv(index=False), "text/csv"),
+            Download("Heads (CSV)", f"{name}-heads.csv", lambda: table_csv(atlas.heads), "text/csv"),
             Download(
                 "Questions (Parquet)",
                 f"{name}-questions.parquet",
@@ -291,7 +291,7 @@ def draw_downloads(experiment: Experiment, atlas: Atlas) -> None:
             Download(
                 "Questions (CSV)",
                 f"{name}-questions.csv",
-                lambda: question_frame(atlas).to_csv(index=False),
+                lambda: table_csv(question_frame(atlas)),
                 "text/csv",
             ),
         ]
@@ -301,9 +301,7 @@ def draw_downloads(experiment: Experiment, atlas: Atlas) -> None:
             pruning = None
         if pruning is not None:
             files.append(
-                Download(
-                    "Pruning (CSV)", f"{name}-pruning.csv", lambda: pruning.to_csv(index=False), "text/csv"
-                )
+                Download("Pruning (CSV)", f"{name}-pruning.csv", lambda: table_csv(pruning), "text/csv")
             )
         elements.downloads(files, key="heads_export")
         st.code(

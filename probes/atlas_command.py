@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from qa.commands import count_of
 from qa.experiment import Experiment, experiments_dir, find_experiment
+from qa.exports import rows_of
 from qa.progress import Bar
 from qa.squad import QuestionSet, load_questions
 from qa.windows import Progress
@@ -161,9 +162,9 @@ class _Stages:
 
 def _as_json(atlas: Atlas) -> dict[str, Any]:
     found = atlas.agreement()
+    names = ["layer", "head", "role", *KNOCKOUT]
     # On one paragraph there is no interval, and JSON has no number for that.
-    important = _important(atlas).astype(object)
-    important = important.where(important.notna(), None)
+    important = rows_of(_important(atlas)[names])
     heads = atlas.heads[atlas.heads["role"] != ""]
     return {
         **atlas.about,
@@ -172,10 +173,7 @@ def _as_json(atlas: Atlas) -> dict[str, Any]:
         "roles": {
             role: group[["layer", "head"]].to_numpy().tolist() for role, group in heads.groupby("role")
         },
-        "important": [
-            {name: row[name] for name in ("layer", "head", "role", *KNOCKOUT)}
-            for row in important.to_dict("records")
-        ],
+        "important": [dict(zip(names, row, strict=True)) for row in important],
     }
 
 

@@ -18,6 +18,7 @@ from probes.atlas_files import COMMAND, QUESTIONS, Atlas, Float, shape_of, value
 from probes.atlas_measures import QUESTION_MEASURES
 from probes.atlas_pruning import PRUNING
 from qa import files
+from qa.exports import as_csv, rows_of
 from qa.files import BrokenFileError
 
 
@@ -118,6 +119,10 @@ def write_csv(table: pd.DataFrame, path: Path) -> Path:
     Raises:
         UserError: the disk is full, or the folder cannot be written.
     """
-    with files.replacing(path) as temporary:
-        table.to_csv(temporary, index=False)
+    files.write_text(path, table_csv(table))
     return path
+
+
+def table_csv(table: pd.DataFrame) -> str:
+    """A table as CSV; ids are any text, so what a spreadsheet would run as a formula is marked as text."""
+    return as_csv(list(table.columns), rows_of(table))

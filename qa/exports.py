@@ -9,8 +9,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from qa.printing import visible
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Cell = str | int | float | None
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -37,6 +41,13 @@ def as_csv(heading: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     writer.writerow([_plain_text(name) for name in heading])
     writer.writerows([[_plain_text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows])
     return file.getvalue()
+
+
+def rows_of(table: pd.DataFrame) -> list[list[Cell]]:
+    """The rows of a data frame, with None for what pandas has as NaN."""
+    cells = table.astype(object)
+    rows: list[list[Cell]] = cells.where(cells.notna(), None).to_numpy().tolist()
+    return rows
 
 
 def _plain_text(text: str) -> str:

@@ -21,7 +21,7 @@ from dashboard.data.comparison import Board, Candidate
 from dashboard.elements import Download
 from qa.comparison import CELLS, PARTS, cells_of
 from qa.differing import setting_rows
-from qa.exports import Cell, as_csv, as_latex
+from qa.exports import Cell, as_csv, as_latex, rows_of
 from qa.intervals import holm
 from qa.report import Section, Table, as_html
 from qa.scored import METRICS
@@ -211,10 +211,8 @@ def _slices(board: Board) -> Section:
     names = board.names[: sliced.MOST_DRAWN]
     for slicing in comparison.slicings_of(board):
         found = comparison.slices(board, slicing, "f1")
-        table = sliced.frame(found).astype(object)
-        # A number that is missing is no number to pandas, but a dash to the reader.
-        rows = table.where(table.notna(), None).to_numpy().tolist()
-        tables.append(Table([slicing.title, *table.columns[1:]], rows))
+        table = sliced.frame(found)
+        tables.append(Table([slicing.title, *table.columns[1:]], rows_of(table)))
         drawn = [one for one in found if one.experiment in names]
         title = f"F1, % by {slicing.title} (95 % interval)"
         chart = intervals.scores(sliced.score_dots(drawn), names, title=title)

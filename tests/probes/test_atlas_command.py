@@ -14,6 +14,7 @@ import pytest
 import small_runs
 from probes import __main__ as commands
 from probes.analyses import FOLDER
+from probes.atlas_details import table_csv
 from probes.atlas_files import latest_atlas
 from probes.atlas_making import parts_of
 from qa import files
@@ -164,3 +165,8 @@ def test_two_processes_of_a_launcher_make_the_files_of_one(root, alone, launcher
                 np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6, err_msg=f"{name} {column}")
             else:
                 assert ours.tolist() == theirs.tolist(), f"{name} {column}"
+
+
+def test_no_cell_of_a_table_is_a_formula():
+    table = pd.DataFrame({"id": ["=1+1", "plain"], "value": [-1.5, np.nan]})
+    assert table_csv(table).splitlines() == ["id,value", "'=1+1,-1.5", "plain,"]
