@@ -92,12 +92,9 @@ def _draw_examples(experiment: Experiment, atlas: Atlas, measure: str, layer: in
         st.markdown(f"**{title}**")
         for id_, value in zip(table["id"].astype(str), table["value"], strict=True):
             question = known.get(id_)
-            text = f"{value:.3f}  ·  " + (
-                "(not among its validation questions)"
-                if question is None
-                else wording.plain(cut(visible(question.question.question), LONGEST))
-            )
+            shown = id_ if question is None else question.question.question
+            text = f"{value:.3f}  ·  {wording.plain(cut(visible(shown), LONGEST))}"
             if question is None:
-                st.caption(text)
+                st.caption(f"{text} (not among its validation questions)")
             else:
                 state.link("attention", text, id=id_, layer=layer, head=head)

@@ -167,7 +167,7 @@ def show(looking: Looking, choice: Choice, table: DeltaGenerator, *, key: str) -
         said.append(readings.pair(drawing.view, strongest, value=choice.of.value))
     st.markdown(" ".join(said) or "Nothing here is attended to.")
     draw(drawing, choice, key=key, alternative=" ".join(said))
-    if not drawing.rows.size or not drawing.columns.size:
+    if drawing.is_empty:
         return  # nothing that could be saved
     st.caption(" ".join([choice.of.note, *what_is_shown(drawing, choice)]))
     title = f"{looking.model.name}: layer {looking.layer}, head {looking.head}, {choice.of.label}"
@@ -180,7 +180,7 @@ def show(looking: Looking, choice: Choice, table: DeltaGenerator, *, key: str) -
 
 def draw(drawing: Drawing, choice: Choice, *, key: str, alternative: str) -> None:
     """The map; a click on a cell pins its two words."""
-    if not len(drawing.rows) or not len(drawing.columns):
+    if drawing.is_empty:
         st.info("This window has no such part: there is no answer in it.", icon=":material/crop_free:")
         return
     st.altair_chart(

@@ -72,6 +72,11 @@ class Drawing:
         return values
 
     @property
+    def is_empty(self) -> bool:
+        """Whether the window has no such part."""
+        return not len(self.rows) or not len(self.columns)
+
+    @property
     def is_picture(self) -> bool:
         """Whether there are too many units to be read."""
         return max(len(self.rows), len(self.columns)) > READABLE

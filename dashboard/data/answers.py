@@ -22,7 +22,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from dashboard.data.comparison import stamp
+from dashboard.data.experiments import stamp
 from dashboard.pictures import heads_png
 from probes.attend import attend
 from probes.encoders import describe

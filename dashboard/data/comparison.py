@@ -14,6 +14,7 @@ from typing import Any
 
 import streamlit as st
 
+from dashboard.data.experiments import stamp
 from qa.comparison import Comparison, Score, compare_with, scores_of
 from qa.curves import By, Curve, curve, windows_a_step
 from qa.differing import settings_of
@@ -82,15 +83,6 @@ class Board:
     def names(self) -> tuple[str, ...]:
         """Of the experiments, the reference first."""
         return tuple(answers.name for answers in self.answers)
-
-
-def stamp(path: Path) -> Key | None:
-    """What changes whenever the file does; None where there is none."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 def candidate(experiment: Experiment) -> Candidate:

@@ -151,7 +151,7 @@ class Index:
 
     def _part(self, experiment: Experiment, name: str, known: _Part | None) -> _Part:
         # Before reading: a file that changes meanwhile is read again next time.
-        signature = _signature(experiment.path / name)
+        signature = stamp(experiment.path / name)
         if known is not None and known.signature == signature:
             return known
         self.opened += signature is not None
@@ -171,7 +171,8 @@ def index_of(root: str) -> Index:
     return Index(Path(root))
 
 
-def _signature(path: Path) -> tuple[int, int, int] | None:
+def stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes whenever the file does, or what keeps it from being read; None where there is none."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -261,7 +262,7 @@ def _problems(experiment: Experiment, parts: _Parts, *, finished: bool) -> tuple
         asked.append("metrics.json")
     found = [problem for name in asked if (problem := parts[name].problem) is not None]
     predictions = experiment.path / "predictions.jsonl"
-    if finished and _signature(predictions) is None:
+    if finished and stamp(predictions) is None:
         found.append(_problem(experiment, f"{predictions}: is missing"))
     return tuple(found)
 
@@ -275,7 +276,7 @@ def _has_model(experiment: Experiment, settings: Settings | None) -> bool:
     if settings is None:
         return False
     folder = Path(settings.best_model_path or experiment.path / "best_model")
-    return _signature(folder / "config.json") is not None
+    return stamp(folder / "config.json") is not None
 
 
 def _number(value: Any) -> float | None:

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import streamlit as st
 
+from dashboard.data.experiments import stamp
 from qa.errors import UserError
 from qa.experiment import Experiment
 from qa.squad import Question
 
 KEPT = 8  # experiments
-States = tuple[tuple[int, int], ...]
+States = tuple[tuple[int, int, int] | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,7 @@ def is_of(experiment: Experiment, data: str, count: int) -> bool:
 
 
 def _states(experiment: Experiment) -> States:
-    files = [experiment.path / name for name in ("environment.json", "predictions.jsonl")]
-    return tuple((file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.exists())
+    return tuple(stamp(experiment.path / name) for name in ("environment.json", "predictions.jsonl"))
 
 
 @st.cache_data(max_entries=KEPT, show_spinner=False)

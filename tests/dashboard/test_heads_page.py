@@ -199,5 +199,5 @@ def test_examples_of_other_data_are_ids_alone(page, root, tmp_path):
     work = Work.of(other, known.subset(asked[:4]), device="cpu")
     make_atlas(work, stage=quiet, processes=Processes())
     shown = page(tmp_path / "experiments", experiment="bare", layer=1, head=0)
-    assert "(not among its validation questions)" in said(shown)
+    assert f"{asked[0].id} (not among its validation questions)" in said(shown).replace("\\", "")
     assert "(not among its validation questions)" not in said(page(experiment="both", layer=1, head=0))
