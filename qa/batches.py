@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from qa.windows import WindowSet
 
+# Where answers start and where they end: [N], or [N, A] with several gold answers to a window.
 Labels = tuple[NDArray[np.int32], NDArray[np.int32]]
 
 # Batches that are sorted by length together: many enough that batches are even, few enough to stay random.
@@ -63,7 +64,7 @@ class TrainingWindows(Dataset[int]):
 
 
 class Collator:
-    """Positions of windows -> a training batch with `start_positions` and `end_positions` [B]."""
+    """Positions of windows -> a training batch with `start_positions` and `end_positions`, [B] or [B, A]."""
 
     def __init__(
         self, data: TrainingWindows, tokenizer: PreTrainedTokenizerBase, *, length: int | None

@@ -115,6 +115,12 @@ class Settings:
     bad_answers: str = _setting(
         "skip", str, "training questions whose answer is not in the context", choices=("skip", "refuse")
     )
+    gold_answers: str = _setting(
+        "first",
+        str,
+        "train on a question's first gold answer, or on all of them, each with the same weight",
+        choices=("first", "all"),
+    )
     limit_train: int | None = _setting(None, (int, None), "train on this many questions only", low=1)
     limit_validation: int | None = _setting(None, (int, None), "validate on this many only", low=1)
     seed: int = _setting(42, int, "of everything random", low=0, high=2**32 - 1)

@@ -20,6 +20,8 @@ from transformers import BatchEncoding, PreTrainedTokenizerBase
 from qa.errors import UserError
 from qa.squad import Question
 
+# Fills the labels of a question with fewer gold answers than another.
+UNUSED = -1
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 Int = NDArray[np.int32]
@@ -201,27 +203,49 @@ def answer_labels(windows: WindowSet, questions: Sequence[Question]) -> tuple[In
     position of [CLS] twice. What no token covers at either end of a gold text (blanks, accents that the
     tokenizer drops) is left out, or it would label a neighbouring word as well.
     """
-    labels = np.stack([windows.cls, windows.cls])
+    starts, ends = _labels(windows, questions, most=1)
+    return starts[:, 0], ends[:, 0]
+
+
+def all_answer_labels(windows: WindowSet, questions: Sequence[Question]) -> tuple[Int, Int]:
+    """As `answer_labels`, of every placed gold answer of each question [N, A], [N, A]; UNUSED fills the rows.
+
+    The first column is `answer_labels`. An answer that several people gave stands there several times.
+    """
+    return _labels(windows, questions, most=max((len(question.starts) for question in questions), default=1))
+
+
+def _labels(windows: WindowSet, questions: Sequence[Question], most: int) -> tuple[Int, Int]:
+    """The labels of at most this many gold answers of each question [N, A], [N, A]."""
+    labels = np.full((2, len(windows), max(1, most)), UNUSED, windows.cls.dtype)
+    labels[:, :, 0] = windows.cls
     stops = np.cumsum(windows.windows_per_question())
     for index, stop in enumerate(stops.tolist()):
-        start, end = gold_span(questions[index])
         numbers = range(int(stops[index - 1]) if index else 0, stop)
         spans = windows.chars[windows.splits[numbers.start] : windows.splits[numbers.stop]]
-        spans = spans[(spans[:, 1] > start) & (spans[:, 0] < end) & (spans[:, 1] > spans[:, 0])]
-        if not len(spans):
-            continue
-        start, end = max(start, int(spans[:, 0].min())), min(end, int(spans[:, 1].max()))
-        for number in numbers:
-            labels[:, number] = _label(windows[number], start, end)
+        for column, (start, end) in enumerate(gold_spans(questions[index])[:most]):
+            covered = spans[(spans[:, 1] > start) & (spans[:, 0] < end) & (spans[:, 1] > spans[:, 0])]
+            for number in numbers:
+                # An answer that no token covers is in no window.
+                labels[:, number, column] = windows.cls[number]
+                if len(covered):
+                    tight = max(start, int(covered[:, 0].min())), min(end, int(covered[:, 1].max()))
+                    labels[:, number, column] = _label(windows[number], *tight)
     return labels[0], labels[1]
 
 
 def gold_span(question: Question) -> tuple[int, int]:
     """First character and end of the first gold answer that is in the context; (0, 0) if none."""
-    for text, start in zip(question.answers, question.starts, strict=True):
-        if start >= 0 and text.strip():
-            return start, start + len(text)
-    return 0, 0
+    return next(iter(gold_spans(question)), (0, 0))
+
+
+def gold_spans(question: Question) -> list[tuple[int, int]]:
+    """First character and end of every gold answer that is in the context."""
+    return [
+        (start, start + len(text))
+        for text, start in zip(question.answers, question.starts, strict=True)
+        if start >= 0 and text.strip()
+    ]
 
 
 def _label(window: Window, start: int, end: int) -> tuple[int, int]:

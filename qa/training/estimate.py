@@ -18,6 +18,7 @@ from qa.evaluation import full_precision
 from qa.hardware import describe_device
 from qa.model import Encoder
 from qa.training.job import Job, world_size
+from qa.training.loss import answer_loss
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 LONG_SECONDS = 2 * 3600
@@ -91,13 +92,13 @@ def _timed(encoder: Encoder, work: Callable[[], None]) -> float:
 def _step(encoder: Encoder, batch: dict[str, torch.Tensor], precision: str) -> None:
     dtype = AUTOCAST.get(precision)
     with torch.autocast(encoder.device.type, dtype=dtype, enabled=dtype is not None):
-        loss = encoder.model(**batch).loss
+        loss, _ = answer_loss(encoder.model, batch)
     loss.backward()
 
 
 def _forward(encoder: Encoder, batch: dict[str, torch.Tensor]) -> None:
     with full_precision(encoder.model) as model:
-        model(**batch)
+        answer_loss(model, batch)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ before the model is made.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from qa.squad import (
     load_questions,
     refuse_misplaced,
 )
-from qa.windows import check_lengths
+from qa.windows import all_answer_labels, check_lengths
 
 
 def world_size() -> int:
@@ -147,6 +148,9 @@ def prepare(settings: Settings, *, kept: Path | None = None) -> Job:
             f"{len(prepared.windows.shortened)} questions are longer than max_question_length "
             f"{settings.max_question_length} and are cut there"
         )
+    if settings.gold_answers == "all":
+        labels = all_answer_labels(prepared.windows, training.questions)
+        prepared = dataclasses.replace(prepared, labels=labels)
     return Job(
         settings=settings,
         device=device,

@@ -21,6 +21,7 @@ from qa.config import Settings
 from qa.evaluation import Evaluation
 from qa.model import Encoder, load_encoder
 from qa.schedule import Schedule
+from qa.training.loss import answer_loss
 
 LAYER = re.compile(r"\.(?:layers?|albert_layers)\.(\d+)\.")
 
@@ -69,6 +70,13 @@ class QATrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> TrainingOrder:
         return self.order
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *arguments: Any, **named: Any) -> Any:
+        """The loss of a batch; the Trainer's own where each window has one gold answer."""
+        if inputs["start_positions"].ndim == 1:
+            return super().compute_loss(model, inputs, *arguments, **named)  # type: ignore[no-untyped-call]
+        loss, outputs = answer_loss(model, inputs)
+        return (loss, outputs) if named.get("return_outputs") else loss
 
     def _run_epoch(self, *arguments: Any, **named: Any) -> None:
         # With several processes nobody else tells a sampler inside a skipping one which epoch it is.

@@ -59,6 +59,7 @@ ALLOWED_AND_REFUSED = {
     "validation_dataset": OPTIONAL_TEXT,
     "held_out_articles": ((0, 5, "5", ["Oxygen", "1984"], []), (-1, 0.5, None, "Oxygen", [1984], [""], True)),
     "bad_answers": choices("skip", "refuse"),
+    "gold_answers": choices("first", "all"),
     "limit_train": at_least_one(null=True),
     "limit_validation": at_least_one(null=True),
     "seed": whole(0, 2**32 - 1),
