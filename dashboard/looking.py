@@ -20,8 +20,9 @@ from dashboard.data import answers
 from dashboard.data.answers import Asked, Model
 from dashboard.elements import Download
 from dashboard.measures import MEASURES, Measure, measured, offered
+from dashboard.wording import plain
 from probes.maps import Attention, View
-from probes.overview import PARTS, habits
+from probes.overview import PARTS, habits, units_of
 from qa.printing import cut
 
 UNITS = {"word": "words", "token": "tokens", "sentence": "sentences"}
@@ -56,6 +57,10 @@ class Looking:
     def attention(self) -> Attention:
         """Every head's attention in the window."""
         return answers.look(self.model, self.asked, self.window)
+
+    def units(self, unit: str) -> View:
+        """The head's attention by tokens, words or sentences [1, 1, N, N]."""
+        return self.attention.select(layers=[self.layer], heads=[self.head]).by(unit)
 
     @property
     def name(self) -> str:
@@ -150,7 +155,7 @@ def drawing_of(view: View, choice: Choice, *, value: str | None = None) -> Drawi
     )
 
 
-def show(looking: Looking, choice: Choice, table: DeltaGenerator, *, key: str) -> None:
+def show(looking: Looking, choice: Choice, table: DeltaGenerator, *, key: str, pinned: Looking) -> None:
     """One head: what it does in words, its map, its strongest pairs, and files to take away.
 
     Args:
@@ -158,6 +163,7 @@ def show(looking: Looking, choice: Choice, table: DeltaGenerator, *, key: str) -
         choice: what of it.
         table: where the table of pairs goes.
         key: of this map on the page.
+        pinned: whose words a click pins.
     """
     view = view_of(looking, choice)
     drawing = drawing_of(view, choice)
@@ -166,7 +172,7 @@ def show(looking: Looking, choice: Choice, table: DeltaGenerator, *, key: str) -
     if strongest is not None:
         said.append(readings.pair(drawing.view, strongest, value=choice.of.value))
     st.markdown(" ".join(said) or "Nothing here is attended to.")
-    draw(drawing, choice, key=key, alternative=" ".join(said))
+    draw(drawing, choice, key=key, pinned=pinned, alternative=" ".join(said))
     if drawing.is_empty:
         return  # nothing that could be saved
     st.caption(" ".join([choice.of.note, *what_is_shown(drawing, choice)]))
@@ -178,15 +184,15 @@ def show(looking: Looking, choice: Choice, table: DeltaGenerator, *, key: str) -
         pairs(drawing, choice.of.value, title=title, key=key)
 
 
-def draw(drawing: Drawing, choice: Choice, *, key: str, alternative: str) -> None:
-    """The map; a click on a cell pins its two words."""
+def draw(drawing: Drawing, choice: Choice, *, key: str, pinned: Looking, alternative: str) -> None:
+    """The map; a click on a cell pins its two words of `pinned`."""
     if drawing.is_empty:
         st.info("This window has no such part: there is no answer in it.", icon=":material/crop_free:")
         return
     st.altair_chart(
         drawing.chart(elements.look()),
         key=key,
-        on_select=lambda: pin(key, drawing, choice.unit),
+        on_select=lambda: pin(key, drawing, pinned, choice.unit),
         selection_mode=PICKED,
         alt=cut(alternative, 300),
     )
@@ -231,10 +237,18 @@ def files(drawing: Drawing, *, name: str, title: str, caption: tuple[str, ...], 
     )
 
 
-def pin(key: str, drawing: Drawing, unit: str) -> None:
-    """Keep the two words of the cell that was clicked, and show them in every head."""
+def pin(key: str, drawing: Drawing, looking: Looking, unit: str) -> None:
+    """Keep the two words of the cell that was clicked, and show them in every head of the first model.
+
+    The map may be of another model, or of what two have in common: words are found by what they cover.
+    """
     cells = st.session_state[key]["selection"][PICKED]
-    if cells:
-        query, attended = (int(drawing.kept[int(cells[0][axis])]) for axis in ("query", "key"))
-        st.session_state[PIN.format(unit)], st.session_state[TOWARD.format(unit)] = query, attended
-        st.session_state[MORE] = PINS
+    if not cells:
+        return
+    places = {covered: place for place, covered in enumerate(units_of(looking.units(unit)))}
+    clicked = [drawing.units[int(cells[0][axis])] for axis in ("query", "key")]
+    if not all(covered in places for covered in clicked):
+        st.toast(f"{plain(looking.model.name)} cuts the text elsewhere and has no such {unit}.")
+        return
+    st.session_state[PIN.format(unit)], st.session_state[TOWARD.format(unit)] = map(places.get, clicked)
+    st.session_state[MORE] = PINS

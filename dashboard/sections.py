@@ -62,7 +62,7 @@ def show(section: str, looking: Looking, choice: Choice) -> None:
 
 def _pins(looking: Looking, choice: Choice) -> None:
     """The row and the column of one word in every head."""
-    view = looking.attention.select(layers=[looking.layer], heads=[looking.head]).by(choice.unit)
+    view = looking.units(choice.unit)
     unit = UNITS[choice.unit].removesuffix("s")
     with st.container(horizontal=True):
         place = _word_box(f"This {unit}", PIN.format(choice.unit), view, width=300)
@@ -331,7 +331,7 @@ def difference(first: Looking, second: Looking, choice: Choice) -> None:
     left, right = st.columns([9, 5], gap="medium")
     with left:
         st.markdown(said)
-        draw(drawing, choice, key="attention_difference", alternative=said)
+        draw(drawing, choice, key="attention_difference", pinned=first, alternative=said)
         st.caption(" ".join([f"{names[0]} less {names[1]}.", *what_is_shown(drawing, choice)]))
         name = f"{second.model.name}_less_{first.name}"
         files(drawing, name=name, title=title, caption=first.caption()[:1], key="attention_difference")

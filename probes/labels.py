@@ -16,7 +16,8 @@ from transformers import PreTrainedTokenizerBase
 from probes.maps import ANSWER, CLS, CONTEXT, QUESTION, SEP, Attention, groups_of
 from probes.words import Int, sentences_of, words_of
 from qa.spans import Answer
-from qa.windows import Window, encodable
+from qa.squad import encodable
+from qa.windows import Window
 
 
 def attention_of(

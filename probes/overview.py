@@ -7,7 +7,6 @@ value of each piece so that a single strong cell survives, has not even cells th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +27,9 @@ from probes.maps import (
 from probes.readable import at_places
 from probes.words import Int
 from qa.errors import UserError
+
+# Side (question, context or a special token's region), first character and end; -1 and a number if special.
+Unit = tuple[int, int, int]
 
 EVERYTHING = tuple(range(len(REGIONS)))
 TEXT = (QUESTION, CONTEXT, ANSWER)
@@ -191,8 +193,8 @@ def matched(first: View, second: View) -> tuple[View, View]:
     Units meet where they cover the same characters of the question or the context; special tokens meet in
     their order. The answers of the two may differ, so each view keeps its own regions.
     """
-    places = {key: place for place, key in enumerate(_keys(first))}
-    both = [(places[key], place) for place, key in enumerate(_keys(second)) if key in places]
+    places = {unit: place for place, unit in enumerate(units_of(first))}
+    both = [(places[unit], place) for place, unit in enumerate(units_of(second)) if unit in places]
     own, other = (np.array(column, dtype=np.int32) for column in zip(*both, strict=True))
     return at_places(first, own), at_places(second, other)
 
@@ -218,15 +220,17 @@ def moved(first: Attention, second: Attention) -> Float:
     return distances
 
 
-def _keys(view: View) -> Iterator[tuple[int, int, int]]:
-    """What each unit covers: side (question, context, special), first character and end, or a number."""
+def units_of(view: View) -> tuple[Unit, ...]:
+    """What each token, word or sentence covers; equal for one that another view of the question has too."""
+    found: list[Unit] = []
     special = 0
     for region, (start, end) in zip(view.regions.tolist(), view.chars.tolist(), strict=True):
         if region in (CLS, SEP) or start < 0:
-            yield region if region in (CLS, SEP) else CONTEXT, -1, special
+            found.append((region if region in (CLS, SEP) else CONTEXT, -1, special))
             special += 1
         else:
-            yield QUESTION if region == QUESTION else CONTEXT, start, end
+            found.append((QUESTION if region == QUESTION else CONTEXT, start, end))
+    return tuple(found)
 
 
 def first_head(attention: Attention) -> tuple[int, int]:

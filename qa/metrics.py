@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qa.errors import UserError
-from qa.squad import Question, Version
+from qa.squad import Question, Version, encodable
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 # ASCII only, as in the official scripts: a typographic dash or quote stays and counts as a difference.
@@ -185,6 +185,7 @@ def read_predictions(path: Path) -> dict[str, str]:
             raise UserError(
                 f"{path}: question {id_!r} has {_json_name(text)}, not a text; {_PREDICTIONS_WANTED}"
             )
+    content = [(encodable(id_), encodable(text)) for id_, text in content]  # as the questions are read
     repeated = first_repeated(id_ for id_, _ in content)
     if repeated is not None:
         raise UserError(f"{path}: question id {repeated!r} occurs twice; keep one answer per question")

@@ -5,12 +5,15 @@ belongs to is needed by every statistic (questions of one paragraph are not inde
 for flat rows. The trap: `answer_start` is sometimes wrong in real files. A start that does not point at its
 text is moved to the nearest occurrence; an answer that is nowhere in the context gets the start -1, and the
 question is listed in `misplaced`. Scoring uses texts only, so such a question can still be scored.
+Half a surrogate pair, which JSON allows but UTF-8 does not, is replaced as the questions are read: no page,
+table, file or tokenizer takes it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,6 +23,7 @@ from qa.errors import UserError
 from qa.pocket import POCKET_DATA
 
 Version = Literal["1.1", "2.0"]
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 SOURCES = "a SQuAD JSON file, a hub name such as 'rajpurkar/squad', or 'pocket'"
 
@@ -210,10 +214,17 @@ def _question(row: Mapping[str, Any], paragraphs: dict[str, dict[str, int]]) -> 
         raise TypeError("id, title, question, context or answer is not text")
     if len(texts) != len(offsets):
         raise ValueError(f"{len(texts)} answer texts but {len(offsets)} starts")
+    id_, title, text, context = (encodable(value) for value in (id_, title, text, context))
+    texts = [encodable(gold) for gold in texts]
     starts = tuple(_locate(context, gold, int(offset)) for gold, offset in zip(texts, offsets, strict=True))
     known = paragraphs.setdefault(title, {})
     paragraph = f"{title}/{known.setdefault(context, len(known))}"
     return Question(id_, title, paragraph, text, context, tuple(texts), starts)
+
+
+def encodable(text: str) -> str:
+    """The text with lone surrogates replaced one for one, so that offsets do not move."""
+    return LONE_SURROGATE.sub("\ufffd", text)
 
 
 def _locate(context: str, text: str, start: int) -> int:

@@ -9,7 +9,6 @@ nothing and can neither start nor end an answer.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,11 +17,10 @@ from numpy.typing import NDArray
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from qa.errors import UserError
-from qa.squad import Question
+from qa.squad import Question, encodable
 
 # Fills the labels of a question with fewer gold answers than another.
 UNUSED = -1
-LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 Int = NDArray[np.int32]
 Progress = Callable[[int, int], None]
@@ -258,11 +256,6 @@ def _label(window: Window, start: int, end: int) -> tuple[int, int]:
     first = np.searchsorted(starts, starts[np.searchsorted(starts, start, side="right") - 1])
     last = np.searchsorted(ends, ends[np.searchsorted(ends, end)], side="right") - 1
     return window.context.start + int(usable[first]), window.context.start + int(usable[max(first, last)])
-
-
-def encodable(text: str) -> str:
-    """The text with lone surrogates replaced one for one: tokenizers take UTF-8, offsets must not move."""
-    return LONE_SURROGATE.sub("\ufffd", text)
 
 
 def _shorten(texts: list[str], tokenizer: PreTrainedTokenizerBase, limit: int) -> tuple[list[str], list[int]]:

@@ -18,7 +18,7 @@ from dashboard.charts.looks import LIGHT, Look
 from dashboard.charts.rendering import png, svg
 from dashboard.pictures import map_png, signed_png
 from probes.maps import Float, View
-from probes.overview import Pair, part_of, strongest
+from probes.overview import Pair, Unit, part_of, strongest, units_of
 from probes.readable import at_places, places_around_answer
 from probes.words import Int
 from qa.exports import as_csv
@@ -37,16 +37,16 @@ class Drawing:
         rows: places of the rows.
         columns: likewise.
         value: what the numbers are; empty for attention.
-        kept: the place of each of them in the whole window's view [N].
-        total: how many units that has.
+        total: how many units the whole window's view has.
+        units: what each of those shown covers [N].
     """
 
     view: View
     rows: Int
     columns: Int
     value: str
-    kept: Int
     total: int
+    units: tuple[Unit, ...]
 
     @staticmethod
     def of(view: View, *, part: str, most: int | None, value: str) -> Drawing:
@@ -63,7 +63,9 @@ class Drawing:
         """
         kept = places_around_answer(view, len(view.labels) if most is None else most)
         shown = at_places(view, kept)
-        return Drawing(shown, *part_of(shown, part), value, kept, len(view.labels))
+        whole = units_of(view)
+        units = tuple(whole[place] for place in kept.tolist())
+        return Drawing(shown, *part_of(shown, part), value, len(whole), units)
 
     @property
     def values(self) -> Float:

@@ -62,7 +62,7 @@ def _explore(models: Sequence[Model], asked: Sequence[Asked]) -> None:
             sections.moved_heads(first, others[0])
         else:
             st.subheader(_name(first), anchor=False)
-            looking.show(first, choice, left, key="attention_head")
+            looking.show(first, choice, left, key="attention_head", pinned=first)
     if others:
         _compare(first, others[0], choice)
     options = sections.offered(first)
@@ -176,7 +176,7 @@ def _compare(first: Looking, second: Looking, choice: looking.Choice) -> None:
     ):
         with column:
             st.subheader(f"{inline(look.model.name)}: {_name(look).lower()}", anchor=False)
-            looking.show(look, choice, table, key=key)
+            looking.show(look, choice, table, key=key, pinned=first)
     st.subheader("Difference", anchor=False)
     sections.difference(first, second, choice)
 

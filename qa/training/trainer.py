@@ -74,7 +74,7 @@ class QATrainer(Trainer):
     def compute_loss(self, model: Any, inputs: dict[str, Any], *arguments: Any, **named: Any) -> Any:
         """The loss of a batch; the Trainer's own where each window has one gold answer."""
         if inputs["start_positions"].ndim == 1:
-            return super().compute_loss(model, inputs, *arguments, **named)  # type: ignore[no-untyped-call]
+            return super().compute_loss(model, inputs, *arguments, **named)
         loss, outputs = answer_loss(model, inputs)
         return (loss, outputs) if named.get("return_outputs") else loss
 

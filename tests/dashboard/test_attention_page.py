@@ -20,6 +20,7 @@ from probes.attend import attend
 from probes.overview import PARTS, first_head
 from qa.experiment import Experiment
 from qa.reader import Reader
+from word_views import view_of_words
 
 ASKED = {"question": QUESTION, "context": CONTEXT}
 
@@ -137,12 +138,16 @@ def test_switching_heads_runs_no_model(attention, root):
 CLICK = """
 import streamlit as st
 from types import SimpleNamespace
-import numpy as np
 from dashboard import looking, sections, state
+from probes.overview import units_of
+from word_views import view_of_words
 
+own = view_of_words("who won", ["play", "##ing", "Olaf", "won"])
+other = view_of_words("who won", ["playing", "Ol", "##af", "won"])
+first = SimpleNamespace(model=SimpleNamespace(name="first"), units=lambda unit: own)
 state.arrive("attention")
 sections.choose_head("grid")
-looking.pin("map", SimpleNamespace(kept=np.array([0, 5, 7])), "word")
+looking.pin("map", SimpleNamespace(units=units_of(other)), first, "word")
 """
 
 
@@ -153,12 +158,21 @@ def clicked(grid, map_):
     return run(page)
 
 
-def test_a_click_chooses_a_head_or_pins_two_words():
-    page = clicked([{"layer": 1, "head": 2}], [{"query": 1, "key": 2}])
+def test_a_click_chooses_a_head_or_pins_two_words_wherever_they_are_in_the_first_model():
+    labels = list(view_of_words("who won", ["playing", "Ol", "##af", "won"]).labels)
+    page = clicked([{"layer": 1, "head": 2}], [{"query": labels.index("won", 4), "key": labels.index("who")}])
     assert page.query_params == {"layer": "1", "head": "2"}
-    assert page.session_state[looking.PIN.format("word")] == 5, "the place in the whole window"
-    assert page.session_state[looking.TOWARD.format("word")] == 7
+    own = view_of_words("who won", ["play", "##ing", "Olaf", "won"]).labels
+    assert page.session_state[looking.PIN.format("word")] == own.index("won", 4)
+    assert page.session_state[looking.TOWARD.format("word")] == own.index("who")
     assert page.session_state[looking.MORE] == looking.PINS
+
+
+def test_a_click_on_a_word_that_the_first_model_cuts_elsewhere_is_told():
+    page = clicked([], [{"query": 2, "key": 5}])  # "Ol", of a word that the first model has whole
+    assert [one.value for one in page.toast] == ["first cuts the text elsewhere and has no such word."]
+    assert looking.PIN.format("word") not in page.session_state
+    assert looking.MORE not in page.session_state
 
 
 def test_a_click_beside_everything_changes_nothing():

@@ -46,7 +46,7 @@ def view_of(count, seed=0, signed=False):
         layers=(3,),
         heads=(8,),
         labels=tuple(f"{HOSTILE}{place}" for place in range(count)),
-        chars=np.zeros((count, 2), dtype=np.int32),
+        chars=np.arange(count, dtype=np.int32)[:, None] + [0, 1],
         regions=np.array(regions, dtype=np.int32),
         seen=None,
     )
@@ -148,10 +148,11 @@ def test_the_strongest_cells_of_a_picture_have_the_numbers_of_the_map(signed):
         assert picture.size == (len(shown.columns), len(shown.rows))
 
 
-def test_what_is_around_the_answer_keeps_its_place_in_the_whole():
+def test_what_is_around_the_answer_knows_what_it_covers():
     whole, part = drawing(200), drawing(200, most=40)
     assert (part.total, part.omitted, whole.omitted) == (200, 160, 0)
-    assert [whole.view.labels[place] for place in part.kept] == list(part.view.labels)
+    labels = dict(zip(whole.units, whole.view.labels, strict=True))
+    assert [labels[unit] for unit in part.units] == list(part.view.labels)
     assert ANSWER in part.view.regions
 
 

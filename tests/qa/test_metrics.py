@@ -234,6 +234,8 @@ def test_read_predictions(tmp_path):
         '\ufeff{"x": "Łazienki Park", "y": ""}'.encode()
     )  # with a byte order mark, as from Windows
     assert read_predictions(path) == {"x": "Łazienki Park", "y": ""}
+    path.write_text('{"\\ud83d": "half \\udc4d"}')
+    assert read_predictions(path) == {"\ufffd": "half \ufffd"}, "as questions are read"
 
 
 @pytest.mark.parametrize(

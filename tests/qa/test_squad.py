@@ -15,6 +15,7 @@ from qa.squad import (
     Question,
     QuestionSet,
     describe_misplaced,
+    encodable,
     from_rows,
     hold_out,
     load_questions,
@@ -393,3 +394,28 @@ def test_fingerprint_is_of_the_content_only(file):
         replace(compact, questions=(compact.questions[0], replace(compact.questions[1], starts=(22,)))),
     ]
     assert len({compact.sha256(), *(other.sha256() for other in changed)}) == 5
+
+
+def test_half_a_surrogate_pair_is_replaced_wherever_it_stands(file):
+    """JSON allows it, UTF-8 does not; offsets stay, and a pair that is whole is one character."""
+    context = "Denver \ud800 beat \U0001f600 Carolina."
+    answers = (gold("\ud800 beat", 7), gold("Carolina", context.index("Carolina")))
+    found = read_squad(
+        file(official(article((context, [entry("a\udc00", "Who \udfff?", answers)]), title="\ud83d")))
+    )
+    (question,) = found.questions
+    assert question.context == "Denver \ufffd beat \U0001f600 Carolina."
+    assert (question.id, question.question, question.title) == ("a\ufffd", "Who \ufffd?", "\ufffd")
+    assert question.paragraph == "\ufffd/0"
+    assert question.answers == ("\ufffd beat", "Carolina")
+    assert question.starts == (7, context.index("Carolina"))
+    assert found.misplaced == ()
+
+
+@given(st.text(st.characters(exclude_categories=()), max_size=30))
+def test_encodable_text_keeps_its_length(text):
+    assert len(encodable(text)) == len(text)
+    assert all(
+        before == after or after == "\ufffd" for before, after in zip(text, encodable(text), strict=True)
+    )
+    encodable(text).encode()

@@ -12,8 +12,8 @@ from transformers import AddedToken, RobertaTokenizer
 import tiny
 from qa import windows as windows_module
 from qa.errors import UserError
-from qa.squad import Question
-from qa.windows import answer_labels, check_lengths, encodable, make_windows, room_for_context
+from qa.squad import Question, encodable
+from qa.windows import answer_labels, check_lengths, make_windows, room_for_context
 from texts import awkward
 
 LENGTHS = {"max_length": 24, "stride": 5, "max_question_length": 8}
@@ -315,12 +315,3 @@ def test_no_questions_make_no_windows(tokenizer):
     assert (len(windows), list(windows), windows.lengths.tolist()) == (0, [], [])
     assert windows.windows_per_question().tolist() == []
     assert [labels.tolist() for labels in answer_labels(windows, [])] == [[], []]
-
-
-@given(st.text(st.characters(exclude_categories=()), max_size=30))
-def test_encodable_text_keeps_its_length(text):
-    assert len(encodable(text)) == len(text)
-    assert all(
-        before == after or after == "\ufffd" for before, after in zip(text, encodable(text), strict=True)
-    )
-    encodable(text).encode()
