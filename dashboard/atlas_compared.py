@@ -29,7 +29,7 @@ def draw_compared(experiment: Experiment, other: Experiment | None, atlas: Atlas
         elements.problem(problem)
     if difference is None:
         st.info("The maps of these two have not been compared yet:", icon=":material/compare_arrows:")
-        st.code(f"python -m probes atlas {experiment.name} --against {other.name}", language="bash")
+        elements.command(f"python -m probes atlas {experiment.name} --against {other.name}")
     else:
         _draw_difference(difference, experiment, other)
     if atlas is not None:

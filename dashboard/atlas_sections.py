@@ -213,7 +213,7 @@ def draw_training(experiment: Experiment) -> None:
             "head before the first step and at each evaluation.",
             icon=":material/timeline:",
         )
-        st.code("python run_experiment.py --name my-run --set atlas_snapshots=8", language="bash")
+        elements.command("python run_experiment.py --name my-run --set atlas_snapshots=8")
         return
     names = [measure.name for measure in MAP_MEASURES]
     left, right = st.columns([6, 7], gap="medium")

@@ -45,7 +45,7 @@ def over_data_sets(experiments: Sequence[Experiment]) -> None:
                 _summary(summaries[0], name, measure)
             else:
                 st.caption(f"What holds over many questions for {inline(name)}, this tells:")
-                st.code(f"python -m probes contrast {name} --limit 200", language=None)
+                elements.command(f"python -m probes contrast {name} --limit 200")
 
 
 def _summary(summary: Summary, name: str, measure: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import streamlit as st
 
@@ -44,6 +46,22 @@ def text(content: str) -> None:
 def problem(error: UserError | str) -> None:
     """What went wrong, in one line."""
     st.error(wording.plain(str(error)), icon=":material/error:")
+
+
+def command(*lines: str) -> None:
+    """Commands for a terminal, each in a line; with the folder of experiments where it is not the usual one.
+
+    Names of experiments need no quotes (`qa.experiment.check_name`).
+    """
+    if (root := state.root()) != Path("experiments"):
+        folder = shlex.quote(str(root))
+        lines = tuple(
+            f"EXPERIMENTS_DIR={folder} {line}"
+            if line.startswith("make ")
+            else f"{line} --experiments-dir {folder}"
+            for line in lines
+        )
+    st.code("\n".join(lines), language="bash")
 
 
 def experiment_picker(

@@ -63,7 +63,7 @@ def _explain(experiment: Experiment) -> None:
         "and switches every head off for 100 of them; it can be interrupted and goes on where it was.",
         icon=":material/hub:",
     )
-    st.code(f"python -m probes atlas {experiment.name}", language="bash")
+    elements.command(f"python -m probes atlas {experiment.name}")
 
 
 def _chosen(usable: tuple[Atlas, ...]) -> Atlas:

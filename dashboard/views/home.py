@@ -51,7 +51,7 @@ def _welcome() -> None:
         "**On this page:** start one below. *Bundled* needs no network and takes some minutes.\n\n"
         "**In a terminal:** two experiments to look at and compare, or a run of your own:"
     )
-    st.code("make demo-experiments\npython run_experiment.py --pocket --name my-first", language="bash")
+    elements.command("make demo-experiments", "python run_experiment.py --pocket --name my-first")
 
 
 def _draw_attention(summaries: list[Summary]) -> None:

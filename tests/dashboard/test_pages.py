@@ -1,6 +1,7 @@
 """Every page in every state of the folder, and with every kind of link: never an exception."""
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 import folders
 import small_runs
@@ -117,3 +118,21 @@ def test_any_link(open_page, small, page, link):
     # What is of no use is gone from the address, so that the link is whole again.
     held(at.run())
     assert at.query_params.get("experiment") in (None, "model")
+
+
+@pytest.mark.parametrize(
+    ("folder", "expected"),
+    [
+        ("experiments", "make demo\npython -m probes atlas one"),
+        (
+            "my runs",
+            "EXPERIMENTS_DIR='my runs' make demo\npython -m probes atlas one --experiments-dir 'my runs'",
+        ),
+    ],
+)
+def test_commands_name_the_folder_unless_it_is_the_usual_one(monkeypatch, folder, expected):
+    monkeypatch.setenv("EXPERIMENTS_DIR", folder)
+    at = AppTest.from_string(
+        "from dashboard import elements\nelements.command('make demo', 'python -m probes atlas one')"
+    )
+    assert [one.value for one in at.run().code] == [expected]
