@@ -121,7 +121,8 @@ def _draw_role_changes(atlas: Atlas, experiment: Experiment, other: Experiment) 
         st.caption(f"{wording.plain(other.name)} has no atlas of the same questions: roles are not compared.")
         return
     rows = [
-        {"head": f"{one['layer']}.{one['head']}", experiment.name: one["role"], other.name: two["role"]}
+        # The blank, which the page does not show, keeps the column apart from an experiment of this name.
+        {"head ": f"{one['layer']}.{one['head']}", experiment.name: one["role"], other.name: two["role"]}
         for one, two in zip(atlas.heads.to_dict("records"), same[0].heads.to_dict("records"), strict=True)
         if one["role"] != two["role"]
     ]

@@ -16,6 +16,8 @@ from qa.seeds import SeedGroup, SeedRun, seed_groups
 
 # They differ whenever runs do, and say nothing about why one is better.
 NOT_AXES = ("group", "best_model_path")
+# Columns beside those of the experiments: the blank, which no page shows, is in no name.
+SETTING, DIFFERS = "setting ", "differs "
 
 
 def draw(candidates: Sequence[Candidate], sha: str | None) -> None:
@@ -38,9 +40,9 @@ def draw(candidates: Sequence[Candidate], sha: str | None) -> None:
 
 def frame(rows: Sequence[Row], candidates: Sequence[Candidate]) -> pd.DataFrame:
     """A row a setting, a column an experiment."""
-    table = {"setting": [row.key for row in rows]}
+    table = {SETTING: [row.key for row in rows]}
     if any(not row.differs for row in rows):
-        table["differs"] = ["≠" if row.differs else "" for row in rows]
+        table[DIFFERS] = ["≠" if row.differs else "" for row in rows]
     for index, one in enumerate(candidates):
         table[one.name] = [visible(row.values[index]) for row in rows]
     return pd.DataFrame(table)

@@ -5,15 +5,17 @@ import html
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import comparisons
 import folders
 from dashboard import state
-from dashboard.comparing import asked, offering
+from dashboard.comparing import asked, configured, offering
 from dashboard.data import evaluating
 from qa.comparison import compare
+from qa.differing import Row
 from qa.experiment import Experiment
 from qa.run import keep_dataset
 from qa.squad import QuestionSet, load_questions
@@ -371,12 +373,21 @@ def test_hostile_texts_are_shown_as_text(open_page, tmp_path):
 
 def test_settings_that_differ_or_all(open_page, pair):
     at = open_page("compare", pair, runs="one,two", part="Settings")
-    assert [*table(at)["setting"]] == ["epochs", "seed"]
-    assert [*table(at).columns] == ["setting", "one", "two"]
+    assert [*table(at)[configured.SETTING]] == ["epochs", "seed"]
+    assert [*table(at).columns] == [configured.SETTING, "one", "two"]
     at.toggle(key="compare_all_settings").set_value(True).run()
     assert not at.exception
     assert len(table(at)) > 30
-    assert (table(at)["differs"] == "≠").sum() == 2
+    assert (table(at)[configured.DIFFERS] == "≠").sum() == 2
+
+
+def test_an_experiment_may_be_called_like_a_column():
+    names = ("setting", "differs")
+    rows = [Row("epochs", ("1", "2"), True, (1, 2)), Row("seed", ("3", "3"), False, (3, 3))]
+    table = configured.frame(rows, [SimpleNamespace(name=name) for name in names])
+    assert table[[*names]].to_numpy().tolist() == [["1", "2"], ["3", "3"]]
+    assert [*table[configured.SETTING]] == ["epochs", "seed"]
+    assert [*table[configured.DIFFERS]] == ["≠", ""]
 
 
 def test_seeds_are_mean_and_deviation(open_page, tmp_path):
