@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import sys
 from collections.abc import Sequence
 
 from probes.maps import View
 from probes.terminal import converse, report
+from qa.commands import take_any_character
 from qa.errors import UserError
 from qa.experiment import experiments_dir
 from qa.printing import visible
@@ -18,7 +18,7 @@ from qa.printing import visible
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
     options = _parser().parse_args(arguments)
-    _take_any_character()
+    take_any_character()
     try:
         try:
             _run(options)
@@ -46,13 +46,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--heads", default="", help="heatmaps of these single heads too, such as 3,4 or all")
     parser.add_argument("--experiments-dir", metavar="DIR", help="default: EXPERIMENTS_DIR, or experiments")
     return parser
-
-
-def _take_any_character() -> None:
-    """A byte that is no character, or one that the terminal cannot show, is no reason to end."""
-    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace")):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=errors)
 
 
 def _run(options: argparse.Namespace) -> None:

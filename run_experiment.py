@@ -38,9 +38,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Fine-tune an encoder for question answering; every run is an experiment folder."
     )
     parser.add_argument("--name", help="name of the experiment (asked for in a terminal)")
-    parser.add_argument(
-        "--config", type=Path, default=HERE / "config.yaml", help="settings (default: config.yaml)"
-    )
+    parser.add_argument("--config", type=Path, help="settings (default: config.yaml)")
     parser.add_argument(
         "--pocket", action="store_true", help="the bundled model and questions: no network needed"
     )
@@ -82,22 +80,25 @@ def _run(options: argparse.Namespace) -> int:
                 root=root,
                 name=name,
                 on_evaluation_of=lambda own: recorder(settings, Experiment(root / own)),
-            )
+            ),
+            seeds=True,
         )
     watch = recorder(settings, Experiment(root / name))
     return _tell([train_experiment(settings, root=root, name=name, on_evaluation=watch)])
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    path = POCKET_SETTINGS if options.pocket else options.config
+    if options.pocket and options.config is not None:
+        raise UserError("--pocket brings settings of its own; leave --config out, or change some with --set")
+    path = POCKET_SETTINGS if options.pocket else options.config or HERE / "config.yaml"
     return read_settings(path, options.overrides)
 
 
 def _refuse_overrides(options: argparse.Namespace) -> None:
-    if options.overrides or options.pocket or options.seeds:
+    if options.overrides or options.pocket or options.seeds or options.config is not None:
         raise UserError(
-            "--resume goes on with the settings the experiment has; leave --set, --pocket and --seeds out, "
-            "or start a new experiment (--seeds resumes what is unfinished by itself)"
+            "--resume goes on with the settings the experiment has; leave --set, --config, --pocket and "
+            "--seeds out, or start a new experiment (--seeds resumes what is unfinished by itself)"
         )
 
 
@@ -120,17 +121,20 @@ def _ask_resume(experiment: Experiment) -> bool:
     return answer.strip().lower() in ("y", "yes")
 
 
-def _tell(experiments: Sequence[Experiment]) -> int:
-    """Print how each ended; 0 whether finished or stopped, as both are what was asked for."""
+def _tell(experiments: Sequence[Experiment], *, seeds: bool = False) -> int:
+    """Print how each ended; 0 whether finished or stopped, as both are what was asked for.
+
+    Args:
+        experiments: that were trained.
+        seeds: whether they are seeds of a group, which one command goes on with.
+    """
     if int(os.environ.get("RANK", "0")) != 0:
         return 0
     scores: list[tuple[float, float]] = []
     for experiment in experiments:
         if experiment.state() != "finished":
-            print(
-                f"{experiment.name}: {experiment.state()}; go on with: "
-                f"python run_experiment.py --name {experiment.name} --resume"
-            )
+            command = "the same command" if seeds else experiment.resume_command()
+            print(f"{experiment.name}: {experiment.state()}; go on with: {command}")
             continue
         metrics = experiment.metrics()
         scores.append((metrics["exact_match"], metrics["f1"]))

@@ -26,6 +26,7 @@ from qa.experiment import (
     read_dataset,
 )
 from qa.metrics import Scores, read_predictions, score
+from qa.printing import visible
 from qa.progress import Bar
 from qa.squad import QuestionSet, load_questions
 
@@ -130,7 +131,7 @@ def _answer(options: argparse.Namespace) -> None:
         keys = ("text", "start", "end", "probability", "no_answer_probability")
         _print_json({key: getattr(answer, key) for key in keys})
         return
-    print(answer.text or "(no answer)")
+    print(visible(answer.text) or "(no answer)")
     print(
         f"probability {answer.probability:.3f}, no answer {answer.no_answer_probability:.3f}", file=sys.stderr
     )
@@ -177,6 +178,8 @@ def _tell_threshold(experiment: Experiment, threshold: float | None, questions: 
     """Say what the no-answer threshold of an evaluation is worth."""
     if threshold is None:
         _tell(f"{experiment.name} has no no-answer threshold: it answers every question")
+    elif experiment.settings().no_answer_threshold != "tune":
+        return
     elif experiment.environment().get("data", {}).get("validation", {}).get("sha256") == questions.sha256():
         _tell(
             f"these are the questions that the no-answer threshold of {experiment.name} was tuned on, so the "
@@ -232,7 +235,9 @@ def _tell_ids(scores: Scores) -> None:
         (scores.extra, "are not in the data"),
     ):
         if ids:
-            _tell(f"{len(ids)} ids {what} ({', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''})")
+            _tell(
+                f"{len(ids)} ids {what} ({', '.join(map(visible, ids[:3]))}{', ...' if len(ids) > 3 else ''})"
+            )
 
 
 def _report(

@@ -237,6 +237,9 @@ def _read_yaml(text: str) -> Any:
         raise ValueError(str(error).partition("\n")[0]) from error
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    except (KeyError, IndexError, AttributeError, TypeError) as error:
+        # What PyYAML's own constructors raise for a tag that does not fit its value, such as !!bool maybe.
+        raise ValueError("a tag that does not fit its value") from error
 
 
 def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import gzip
 import json
 import os
 import re
+import shlex
 import socket
 import zlib
 from collections.abc import Callable, Iterable
@@ -29,6 +30,7 @@ FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 CHECKPOINT = re.compile(r"checkpoint-(?P<step>0|[1-9][0-9]*)")
 STATES = ("running", "finished", "stopped", "failed")
 SILENT_SECONDS = 60.0
+IMPORT_AGAIN = "it is an import that was cut off: remove {} and import it again"
 
 
 def experiments_dir(given: str | None = None) -> Path:
@@ -180,10 +182,22 @@ class Experiment:
                 f"experiment {self.name!r} has no model in {folder}: it was imported from predictions, or "
                 "the folder was moved; choose another experiment"
             )
+        if self.is_import():
+            raise UserError(f"experiment {self.name!r} has no model; {IMPORT_AGAIN.format(self.path)}")
         raise UserError(
             f"experiment {self.name!r} has no model yet ({state}); choose a finished experiment, "
-            f"or go on with: python run_experiment.py --name {self.name} --resume"
+            f"or go on with: {self.resume_command()}"
         )
+
+    def is_import(self) -> bool:
+        """Whether its model or predictions come from elsewhere."""
+        return _exists(self.path / "environment.json") and "imported" in self.environment()
+
+    def resume_command(self) -> str:
+        """What goes on with its training, given in a terminal."""
+        root = self.path.parent
+        where = "" if root == Path("experiments") else f" --experiments-dir {shlex.quote(str(root))}"
+        return f"python run_experiment.py --name {self.name} --resume{where}"
 
     def validation_questions(self) -> QuestionSet:
         """The questions it was scored on, from the copy kept beside the experiments.
@@ -218,6 +232,7 @@ class Experiment:
     ) -> Path:
         """Keep an evaluation on other data, in place of an earlier one; returns its folder."""
         folder = self.path / "evaluations" / data_sha
+        files.remove_leftovers(folder.parent.glob(".*"))
         # The folder as a whole, or a reader could pair new predictions with old metrics.
         with files.replacing(folder) as temporary:
             files.write_rows(temporary / "predictions.jsonl", rows)

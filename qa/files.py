@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -94,12 +94,20 @@ def _rename(temporary: Path, path: Path) -> None:
         return
     # No folder can be renamed over another, and one removed in place would be seen half removed.
     old = _beside(path)
-    path.replace(old)
-    try:
-        temporary.replace(path)
-    finally:
-        if not path.exists():
-            old.replace(path)
+    while True:
+        with suppress(FileNotFoundError):  # another process is at the same, and has moved it away
+            path.replace(old)
+        try:
+            temporary.replace(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            remove(old)  # the other process was faster: its folder is the one to replace
+        else:
+            break
+        finally:
+            if not path.exists() and old.exists():
+                old.replace(path)
     remove(old)
 
 

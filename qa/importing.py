@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from qa.config import Settings
+from qa import files
+from qa.config import Settings, make_settings
 from qa.errors import UserError
 from qa.evaluation import Prepared, evaluate, scores_with_intervals
 from qa.experiment import Experiment, check_name
 from qa.hardware import choose_device, describe_environment, peak_memory_mb
 from qa.metrics import Scores, score
 from qa.model import load_encoder, longest_input, save_encoder, tokenizer_fingerprint
+from qa.printing import visible
 from qa.reader import reading_of
-from qa.run import keep_dataset, open_run
+from qa.run import Run, keep_dataset, open_run
 from qa.squad import Question, QuestionSet
 from qa.window_cache import WINDOWS_FOLDER
 from qa.windows import Progress
@@ -43,8 +46,10 @@ def import_predictions(
     """
     _refuse_taken(root, name)
     scores = score(questions.questions, predictions, version=questions.version)
-    settings = Settings(model_name=f"predictions of {source}", validation_dataset=questions.name)
-    with open_run(root, name) as run:
+    settings = make_settings(
+        {"model_name": visible(f"predictions of {source}"), "validation_dataset": visible(questions.name)}
+    )
+    with _new_run(root, name) as run:
         run.begin(
             settings,
             {"imported": "predictions", "source": source, "data": {"validation": questions.describe()}},
@@ -85,14 +90,14 @@ def import_model(
     encoder = load_encoder(source, settings.attention, device=device, check_head=True)
     settings = settings.changed(
         model_name=str(Path(source).resolve()) if Path(source).is_dir() and source != "pocket" else source,
-        validation_dataset=questions.name,
+        validation_dataset=visible(questions.name),
         max_length=min(settings.max_length, longest_input(encoder.model)),
     )
     reading = reading_of(settings)
     prepared = Prepared.of(questions, encoder.tokenizer, reading, kept=root / WINDOWS_FOLDER)
     # All that can fail comes before the folder is made.
     found = evaluate(encoder, prepared, reading, threshold=settings.no_answer_threshold, progress=progress)
-    with open_run(root, name) as run:
+    with _new_run(root, name) as run:
         run.begin(
             settings,
             {
@@ -112,6 +117,20 @@ def import_model(
         }
         run.finish(metrics, found.rows())
     return Experiment(root / name)
+
+
+@contextmanager
+def _new_run(root: Path, name: str) -> Iterator[Run]:
+    """A run for an import. One that fails leaves no folder: it cannot go on, and the name is free again."""
+    began = False
+    try:
+        with open_run(root, name) as run:
+            began = True
+            yield run
+    except BaseException:
+        if began:
+            files.remove(root / name)
+        raise
 
 
 def _refuse_taken(root: Path, name: str) -> None:

@@ -15,9 +15,10 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -27,6 +28,7 @@ from transformers import (
     DebertaV2ForQuestionAnswering,
 )
 
+from qa import files
 from qa.errors import UserError
 from qa.model import Encoder, quiet_library, save_encoder
 
@@ -120,7 +122,7 @@ def lift_checkpoint(source: Path, target: Path) -> None:
         target: a folder that does not exist yet.
 
     Raises:
-        UserError: the source is no BERT, or the target exists.
+        UserError: the source is no BERT or not a whole one, the target exists or cannot be written.
     """
     if target.exists():
         raise UserError(f"{target}: exists already; give a folder that does not")
@@ -132,8 +134,35 @@ def lift_checkpoint(source: Path, target: Path) -> None:
             raise UserError(f"{source}: no checkpoint in it; give the folder with config.json") from error
         if not isinstance(config, BertConfig):
             raise UserError(f"{source}: holds a {config.model_type}; only a BERT can be lifted")
-        bert = BertModel.from_pretrained(source, dtype=torch.float32, add_pooling_layer=False)
-    save_encoder(Encoder(lift_bert(bert), tokenizer, ()), target)
+        bert = _whole_bert(source)
+    # A folder that is there is a finished one: whoever is interrupted finds none.
+    with files.replacing(target) as temporary:
+        save_encoder(Encoder(lift_bert(bert), tokenizer, ()), temporary)
+
+
+def _whole_bert(source: Path) -> BertModel:
+    """The BERT in a folder; none of its weights may be missing, or the library would draw it at random."""
+    try:
+        loaded: Any = BertModel.from_pretrained(
+            source,
+            dtype=torch.float32,
+            add_pooling_layer=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"{source}: its weights cannot be read ({reason}); give a whole checkpoint"
+        ) from error
+    bert, info = loaded
+    wrong = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+    if wrong:
+        raise UserError(
+            f"{source}: the weights do not fit config.json ({len(wrong)} missing or of another shape, "
+            f"{min(wrong)} first); give a folder whose files belong together"
+        )
+    return cast(BertModel, bert)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

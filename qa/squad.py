@@ -136,7 +136,7 @@ def read_squad(path: Path) -> QuestionSet:
         UserError: unreadable, not JSON, not SQuAD's layout, a repeated id, or no question at all.
     """
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:  # editors on Windows put a byte order mark in front
             content = json.load(file)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give {SOURCES}") from error

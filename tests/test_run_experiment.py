@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import folders
 import run_experiment
 import small_runs
 import tiny_models
@@ -76,7 +77,6 @@ def test_without_a_terminal_a_name_must_be_given(run, capsys):
         (["--name", "x", "--set", "epochs"], "no '='"),
         (["--name", "x", "--set", "dataset=none.json"], "none.json: cannot be read"),
         (["--name", "x", "--set", "model_name=microsoft/deberta-v3-base"], "--pocket"),
-        (["--name", "x", "--resume"], "no experiment 'x'"),
         (["--name", "x", "--resume", "--set", "epochs=1"], "leave --set"),
     ],
 )
@@ -119,3 +119,26 @@ def test_two_processes_make_one_experiment(config, tmp_path, prove):
     lines = (experiment.path / "predictions.jsonl").read_text().splitlines()
     ids = [json.loads(line)["id"] for line in lines]
     assert ids == [question.id for question in experiment.validation_questions().questions]
+
+
+def test_what_is_resumed_must_be_there(tmp_path, capsys):
+    assert run_experiment.main(["--name", "x", "--experiments-dir", str(tmp_path), "--resume"]) == 2
+    assert "no experiment 'x'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [["--resume"], ["--pocket"]])
+def test_settings_that_would_not_be_read_are_refused(tmp_path, capsys, more):
+    given = ["--name", "x", "--experiments-dir", str(tmp_path), "--config", "none.yaml"]
+    assert run_experiment.main([*given, *more]) == 2
+    assert "--config" in capsys.readouterr().err
+
+
+def test_what_goes_on_with_a_stopped_run_is_said_in_full(tmp_path, capsys):
+    folders.write(tmp_path / "my runs", "base", "stopped")
+    stopped = Experiment(tmp_path / "my runs" / "base")
+    assert run_experiment._tell([stopped]) == 0
+    command = f"python run_experiment.py --name base --resume --experiments-dir '{tmp_path / 'my runs'}'"
+    assert capsys.readouterr().out == f"base: stopped; go on with: {command}\n"
+    assert run_experiment._tell([stopped], seeds=True) == 0
+    assert capsys.readouterr().out == "base: stopped; go on with: the same command\n"
+    assert Experiment(Path("experiments/base")).resume_command().endswith("--name base --resume")

@@ -105,7 +105,7 @@ def resolved(settings: Settings, folder: Path) -> Settings:
     changes: dict[str, Any] = {}
     for key in ("model_name", "dataset", "validation_dataset", "best_model_path"):
         value = getattr(settings, key)
-        if value in (None, "pocket"):
+        if value is None or (value == "pocket" and key != "best_model_path"):
             continue
         try:
             path = Path(value).expanduser()

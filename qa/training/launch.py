@@ -7,7 +7,6 @@ all must take the same decisions, or they wait for each other for ever.
 
 from __future__ import annotations
 
-import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -20,9 +19,9 @@ from transformers import PreTrainedModel, PrinterCallback, TrainerState
 
 from qa.batches import TrainingWindows
 from qa.config import Settings
-from qa.errors import UserError
+from qa.errors import UserError, is_out_of_memory
 from qa.evaluation import Evaluation, evaluate, full_precision
-from qa.experiment import Experiment, check_name, find_experiment, seed_name
+from qa.experiment import IMPORT_AGAIN, Experiment, check_name, find_experiment, seed_name
 from qa.hardware import peak_memory_mb
 from qa.model import (
     Encoder,
@@ -39,7 +38,6 @@ from qa.training.trainer import QATrainer, training_arguments
 from qa.window_cache import WINDOWS_FOLDER
 from qa.windows import Progress
 
-OUT_OF_MEMORY = re.compile(r"out of memory|can(?:'t|not) allocate memory|not enough memory", re.IGNORECASE)
 OnEvaluation = Callable[[PreTrainedModel, int], None]
 
 
@@ -78,6 +76,8 @@ def resume_experiment(*, root: Path, name: str, on_evaluation: OnEvaluation | No
     experiment = find_experiment(root, name)
     if experiment.state() == "finished":
         raise UserError(f"experiment {name!r} is finished; choose another name to train again")
+    if experiment.is_import():
+        raise UserError(f"experiment {name!r} cannot go on; {IMPORT_AGAIN.format(experiment.path)}")
     return _run(experiment.settings(), root=root, name=name, on_evaluation=on_evaluation)
 
 
@@ -140,7 +140,8 @@ def _run(settings: Settings, *, root: Path, name: str, on_evaluation: OnEvaluati
     with _explained(settings), _sigterm_as_ctrl_c():
         # Everything that can be refused is refused before the folder exists.
         job = prepare(settings, kept=root / WINDOWS_FOLDER)
-        with open_run(root, name) if is_first() else nullcontext() as run:
+        # Explained once more within, for what the folder says of how the run ended.
+        with open_run(root, name) if is_first() else nullcontext() as run, _explained(settings):
             environment = job.environment
             if run is not None:
                 _refuse_changes(run.experiment, environment)
@@ -190,13 +191,19 @@ def _refuse_changes(experiment: Experiment, environment: dict[str, Any]) -> None
 
 
 @contextmanager
-def _explained(settings: Settings) -> Iterator[None]:
+def _explained(settings: Settings, *, evaluating: bool = False) -> Iterator[None]:
     """Running out of memory said in terms of the settings."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
+        if not is_out_of_memory(error):
             raise
+        if evaluating:
+            raise UserError(
+                f"out of memory while evaluating; lower evaluation_batch_size (now "
+                f"{settings.evaluation_batch_size}) or max_length (now {settings.max_length}), and start "
+                "again under another name; what was saved before is intact"
+            ) from error
         other = "" if settings.gradient_checkpointing else ", or set gradient_checkpointing: true"
         raise UserError(
             f"out of memory; lower batch_size (now {settings.batch_size}; gradient_accumulation_steps "
@@ -287,9 +294,10 @@ def _show(encoder: Encoder, step: int, on_evaluation: OnEvaluation | None) -> No
 
 def _score(job: Job, encoder: Encoder, progress: Progress | None = None) -> Evaluation:
     threshold = job.settings.no_answer_threshold
-    return evaluate(
-        encoder, job.validation, job.reading, threshold=threshold, progress=progress, gather=_gather()
-    )
+    with _explained(job.settings, evaluating=True):
+        return evaluate(
+            encoder, job.validation, job.reading, threshold=threshold, progress=progress, gather=_gather()
+        )
 
 
 def _gather() -> Callable[[list[Any]], list[Any]] | None:

@@ -89,7 +89,7 @@ def test_a_resumed_training_has_the_snapshots_of_an_undisturbed_one(model, tmp_p
         small_runs.StopAfter(patch, 1)
         assert run_experiment.main([*same, "--name", "stopped"]) == 0
     assert Experiment(root / "stopped").state() == "stopped"
-    assert run_experiment.main([*same, "--name", "stopped", "--resume"]) == 0
+    assert run_experiment.main(["--experiments-dir", str(root), "--name", "stopped", "--resume"]) == 0
     whole, stopped = (read_training(Experiment(root / name)) for name in ("whole", "stopped"))
     assert whole.heads.equals(stopped.heads)
 

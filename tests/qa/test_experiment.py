@@ -395,7 +395,7 @@ def test_a_model_that_is_not_there_yet(experiment):
     (experiment.path / "status.json").write_text('{"state": "stopped"}')
     assert refused(experiment.model_folder) == (
         "experiment 'good' has no model yet (stopped); choose a finished experiment, or go on with: "
-        "python run_experiment.py --name good --resume"
+        f"python run_experiment.py --name good --resume --experiments-dir {experiment.path.parent}"
     )
 
 

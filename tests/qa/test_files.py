@@ -7,6 +7,7 @@ import resource
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -461,3 +462,20 @@ def test_removing(tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["folder", "file"]
     files.remove(tmp_path / "folder")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_writers_of_one_folder_at_once_leave_one_whole_folder(tmp_path):
+    folder = tmp_path / "folder"
+
+    def write(number):
+        for _ in range(40):
+            with files.replacing(folder) as temporary:
+                temporary.mkdir()
+                (temporary / "one").write_text(str(number))
+                (temporary / "two").write_text(str(number))
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(write, number) for number in range(4)]:
+            done.result()
+    assert (folder / "one").read_text() == (folder / "two").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]

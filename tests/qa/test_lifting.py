@@ -4,11 +4,15 @@ import itertools
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, DebertaV2ForQuestionAnswering
 from transformers.models.deberta_v2 import modeling_deberta_v2
 
+import tiny_models
+from qa import lifting
 from qa.errors import UserError
 from qa.lifting import lift_bert
+from qa.model import load_encoder
 
 SHAPES = [
     {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32, "intermediate_size": 64},
@@ -152,3 +156,33 @@ def test_relative_positions_are_refused():
     bert.config.position_embedding_type = "relative_key"
     with pytest.raises(UserError, match="absolute positions"):
         lift_bert(bert)
+
+
+def lifted_from(folder, target):
+    code = lifting.main([str(folder), str(target)])
+    return code, load_encoder(str(target)).model.deberta.state_dict() if code == 0 else None
+
+
+def test_a_folder_is_lifted_and_one_that_is_not_whole_is_refused(tmp_path, capsys):
+    source = tiny_models.save(tmp_path / "bert", "bert")
+    code, state = lifted_from(source, tmp_path / "lifted")
+    assert code == 0
+    weights = load_file(source / "model.safetensors")
+    assert torch.equal(
+        state["embeddings.word_embeddings.weight"], weights["bert.embeddings.word_embeddings.weight"]
+    )
+    missing = {name: value for name, value in weights.items() if "layer.1.output.dense" not in name}
+    save_file(missing, source / "model.safetensors", {"format": "pt"})
+    assert lifted_from(source, tmp_path / "other") == (2, None)
+    assert "2 missing or of another shape, encoder.layer.1.output.dense.bias first" in capsys.readouterr().err
+    (source / "model.safetensors").unlink()
+    assert lifted_from(source, tmp_path / "other") == (2, None)
+    assert "its weights cannot be read" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"bert", "lifted"}
+
+
+def test_a_target_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    source = tiny_models.save(tmp_path / "bert", "bert")
+    (tmp_path / "file").touch()
+    assert lifting.main([str(source), str(tmp_path / "file" / "target")]) == 2
+    assert "cannot be written" in capsys.readouterr().err

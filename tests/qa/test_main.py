@@ -1,18 +1,22 @@
 """The commands `python -m qa ...`, as a user types them."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import small_runs
 import tiny_models
 from qa.__main__ import main
+from qa.errors import UserError
 from qa.experiment import Experiment, read_dataset
 from qa.importing import import_model
 from qa.squad import load_questions
+from qa.training import resume_experiment
 
 OFFICIAL = {"exact": "exact_match", "f1": "f1", "total": "count"}
 
@@ -206,3 +210,73 @@ def test_a_checkpoint_without_a_head_is_not_imported(files, tmp_path):
             name="x",
             settings=Settings(),
         )
+
+
+def test_an_answer_is_printed_as_text(root, monkeypatch, capsys):
+    """Escape sequences and halves of a surrogate pair, which a byte on the command line may be."""
+    context = "\udcff\x1b[31mred"
+    answer = SimpleNamespace(text=context, probability=1.0, no_answer_probability=0.0)
+    monkeypatch.setattr("qa.reader.Reader.answer", lambda *_, **__: answer)
+    arguments = ["answer", "one", "--question", "Who?", "--context", context]
+    assert main([*arguments, "--experiments-dir", str(root)]) == 0
+    assert capsys.readouterr().out == "\\udcff\\x1b[31mred\n"
+
+
+def test_a_threshold_that_was_given_flatters_nobody(root, files, tmp_path, capsys):
+    questions = load_questions(str(files / "questions.json"))
+    settings = Experiment(root / "one").settings().changed(no_answer_threshold=0.3)
+    source = str(Experiment(root / "one").model_folder())
+    import_model(source, questions, root=tmp_path, name="given", settings=settings)
+    arguments = ["evaluate", "given", "--dataset", str(files / "questions.json")]
+    assert main([*arguments, "--experiments-dir", str(tmp_path)]) == 0
+    assert "flatter" not in capsys.readouterr().err
+
+
+def test_memory_that_runs_out_is_one_line(root, files, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+
+    monkeypatch.setattr("qa.evaluation.evaluate", fail)
+    arguments = ["evaluate", "one", "--dataset", str(files / "questions.json")]
+    assert main([*arguments, "--experiments-dir", str(root)]) == 2
+    assert capsys.readouterr().err.endswith(
+        "qa evaluate: out of memory; end other programs or ask for less, and try again\n"
+    )
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_an_import_that_fails_leaves_its_name_free(root, files, tmp_path, monkeypatch, error):
+    questions, source = load_questions(str(files / "questions.json")), Experiment(root / "one").model_folder()
+    settings = Experiment(root / "one").settings()
+
+    def fail(*_, **__):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("qa.importing.save_encoder", fail)
+        with pytest.raises((KeyboardInterrupt, UserError)):
+            import_model(str(source), questions, root=tmp_path, name="new", settings=settings)
+    assert not (tmp_path / "new").exists()
+    import_model(str(source), questions, root=tmp_path, name="new", settings=settings)
+    assert Experiment(tmp_path / "new").state() == "finished"
+
+
+def test_an_import_that_was_killed_is_not_trained_on(root, tmp_path):
+    killed = tmp_path / "killed"
+    shutil.copytree(root / "one", killed)
+    shutil.rmtree(killed / "best_model")
+    status = json.loads((killed / "status.json").read_text())
+    (killed / "status.json").write_text(json.dumps({**status, "state": "stopped"}))
+    with pytest.raises(UserError, match=r"was cut off: remove .*killed and import it again"):
+        resume_experiment(root=tmp_path, name="killed")
+    with pytest.raises(UserError, match=r"was cut off: remove .*killed and import it again"):
+        Experiment(killed).model_folder()
+
+
+def test_a_file_with_an_odd_name_becomes_a_whole_experiment(files, tmp_path, capsys):
+    predictions = tmp_path / "pre\tdictions.json"
+    predictions.write_text("{}")
+    arguments = ["import", "odd", "--dataset", str(files / "questions.json"), "--predictions"]
+    assert main([*arguments, str(predictions), "--experiments-dir", str(tmp_path)]) == 0
+    assert Experiment(tmp_path / "odd").problems() == []
+    assert Experiment(tmp_path / "odd").settings().model_name == "predictions of pre dictions.json"

@@ -412,6 +412,12 @@ def test_half_a_surrogate_pair_is_replaced_wherever_it_stands(file):
     assert found.misplaced == ()
 
 
+def test_a_byte_order_mark_is_no_part_of_the_file(file):
+    content = official(article((DENVER, [entry("a")])))
+    marked = file(b"\xef\xbb\xbf" + json.dumps(content).encode(), "marked.json")
+    assert read_squad(marked).questions == read_squad(file(content)).questions
+
+
 @given(st.text(st.characters(exclude_categories=()), max_size=30))
 def test_encodable_text_keeps_its_length(text):
     assert len(encodable(text)) == len(text)

@@ -8,7 +8,7 @@ from qa.errors import UserError
 from qa.evaluation import evaluate
 from qa.experiment import Experiment
 from qa.reader import Reader
-from qa.training import job, resume_experiment, train_experiment, train_seeds
+from qa.training import job, launch, resume_experiment, train_experiment, train_seeds
 from qa.training.estimate import duration, measure
 from qa.training.trainer import QATrainer
 
@@ -118,6 +118,26 @@ def test_a_model_path_of_one_s_own(model, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="best_model_path"):
         train_experiment(chosen, root=tmp_path / "e", name="two")
     assert not (tmp_path / "e" / "two" / "config.yaml").exists()
+
+
+def test_a_model_path_may_be_called_pocket(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = job.resolved(small_runs.settings(model, best_model_path="pocket"), tmp_path / "one")
+    assert found.best_model_path == str(tmp_path / "pocket")
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [("evaluate", "lower evaluation_batch_size .now 32."), ("announce", "lower batch_size .now 8;")],
+)
+def test_the_folder_says_what_to_do_when_memory_runs_out(model, tmp_path, monkeypatch, part, message):
+    def fail(*_, **__):
+        raise RuntimeError("can't allocate memory")
+
+    monkeypatch.setattr(launch, part, fail)
+    with pytest.raises(UserError, match=message) as raised:
+        train_experiment(small_runs.settings(model), root=tmp_path, name="oom")
+    assert Experiment(tmp_path / "oom").status()["message"] == str(raised.value)
 
 
 def test_layers_learn_at_their_own_rates(model, tmp_path, monkeypatch):

@@ -91,3 +91,17 @@ def test_the_oldest_go(questions, tmp_path):
     for count in range(1, MOST_FILES + 3):
         Prepared.of(questions.limited(count), wordpiece(), READING, kept=folder)
     assert len(list(folder.iterdir())) == MOST_FILES
+
+
+def test_a_file_with_a_flipped_bit_is_made_again(questions, tmp_path):
+    tokenizer, folder = wordpiece(), tmp_path / "kept"
+    new = Prepared.of(questions, tokenizer, READING, kept=folder)
+    (file,) = folder.glob("*.npz")
+    whole = file.read_bytes()
+    draw = np.random.default_rng(0)
+    for place in draw.integers(0, len(whole), 150).tolist():
+        broken = bytearray(whole)
+        broken[place] ^= 1 << int(draw.integers(8))
+        file.write_bytes(broken)
+        again = Prepared.of(questions, tokenizer, READING, kept=folder)
+        assert len(again.windows) == len(new.windows)
