@@ -300,15 +300,6 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(json.dumps(serialised, sort_keys=True).encode()).hexdigest()
 
 
-def model_fingerprint(model: torch.nn.Module) -> str:
-    """SHA-256 of the weights, so that results can say which model they belong to."""
-    digest = hashlib.sha256()
-    for key, value in sorted(model.state_dict().items()):
-        digest.update(f"{key} {tuple(value.shape)}".encode())
-        digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 @contextmanager
 def quiet_library() -> Iterator[None]:
     """Silence the library's load reports and bars; what matters of them is said by our own messages."""

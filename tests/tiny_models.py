@@ -5,6 +5,7 @@ The trap: weights at the usual scale (0.02) give scores that hardly differ, and 
 whatever the code does; so the weights here are larger, and every token gets a score of its own.
 """
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -160,3 +161,12 @@ _ARCHITECTURES: dict[
     "mpnet": (_mpnet_tokenizer, _plain(MPNetConfig)),
 }
 ARCHITECTURES = tuple(_ARCHITECTURES)
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """SHA-256 of the weights."""
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        digest.update(f"{key} {tuple(value.shape)}".encode())
+        digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()

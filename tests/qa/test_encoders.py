@@ -26,7 +26,6 @@ from qa.model import (
     check_max_length,
     load_encoder,
     longest_input,
-    model_fingerprint,
     save_encoder,
     tokenizer_fingerprint,
 )
@@ -102,7 +101,7 @@ def test_loads_as_it_was_saved(architecture, folder, encoder):
     assert {parameter.dtype for parameter in encoder.model.parameters()} == {torch.float32}
     assert encoder.new_weights == ()
     saved = AutoModelForQuestionAnswering.from_pretrained(folder)
-    assert model_fingerprint(encoder.model) == model_fingerprint(saved)
+    assert tiny_models.fingerprint(encoder.model) == tiny_models.fingerprint(saved)
 
 
 def test_answers_with_a_slice_of_the_context(encoder):
@@ -175,16 +174,16 @@ def test_longest_input_is_the_longest(architecture, encoder):
 def test_saved_and_loaded_again_it_is_the_same(encoder, tmp_path):
     save_encoder(encoder, tmp_path)
     again = load_encoder(str(tmp_path), check_head=True)
-    assert model_fingerprint(again.model) == model_fingerprint(encoder.model)
+    assert tiny_models.fingerprint(again.model) == tiny_models.fingerprint(encoder.model)
     assert tokenizer_fingerprint(again.tokenizer) == tokenizer_fingerprint(encoder.tokenizer)
     first, second = (Reader(each, READING, None).answer(QUESTION, CONTEXT) for each in (encoder, again))
     assert first == second
 
 
 def test_half_precision_weights_load_as_float32(encoder, tmp_path):
-    before = model_fingerprint(encoder.model)
+    before = tiny_models.fingerprint(encoder.model)
     save_encoder(encoder, tmp_path, dtype=torch.float16)
-    assert model_fingerprint(encoder.model) == before
+    assert tiny_models.fingerprint(encoder.model) == before
     with safe_open(tmp_path / "model.safetensors", "pt") as stored:
         assert {stored.get_slice(key).get_dtype() for key in stored.keys()} == {"F16"}  # noqa: SIM118 - no dict
     loaded = load_encoder(str(tmp_path), check_head=True).model.state_dict()
@@ -281,7 +280,7 @@ def test_layout_of_deberta_v3_base(published, tmp_path):
     save_encoder(encoder, tmp_path / "saved")
     again = load_encoder(str(tmp_path / "saved"), check_head=True)
     assert tokenizer_fingerprint(again.tokenizer) == tokenizer_fingerprint(encoder.tokenizer)
-    assert model_fingerprint(again.model) == model_fingerprint(encoder.model)
+    assert tiny_models.fingerprint(again.model) == tiny_models.fingerprint(encoder.model)
 
 
 @pytest.mark.parametrize("published", [SMALL], indirect=True, ids=["small"])

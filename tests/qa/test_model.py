@@ -30,7 +30,6 @@ from qa.model import (
     Encoder,
     check_float32,
     load_encoder,
-    model_fingerprint,
     save_encoder,
     tokenizer_fingerprint,
 )
@@ -79,9 +78,9 @@ def test_path_without_a_model(tmp_path):
 def test_path_may_be_relative_or_begin_at_home(whole, monkeypatch):
     monkeypatch.chdir(whole.parent)
     monkeypatch.setenv("HOME", str(whole.parent))
-    expected = model_fingerprint(load_encoder(str(whole)).model)
+    expected = tiny_models.fingerprint(load_encoder(str(whole)).model)
     for name in (whole.name, f"./{whole.name}", f"~/{whole.name}"):
-        assert model_fingerprint(load_encoder(name).model) == expected
+        assert tiny_models.fingerprint(load_encoder(name).model) == expected
 
 
 @pytest.mark.parametrize(
@@ -257,15 +256,6 @@ def test_half_precision_weights_are_noticed(whole):
     check_float32(model)
     with pytest.raises(AssertionError, match=r"torch\.float16"):
         check_float32(model.half())
-
-
-def test_fingerprint_of_weights_sees_every_one(whole):
-    model = load_encoder(str(whole)).model
-    seen = {model_fingerprint(model)}
-    for parameter in model.parameters():
-        parameter.data.view(-1)[-1] += 1e-3
-        seen.add(model_fingerprint(model))
-    assert len(seen) == 1 + len(list(model.parameters()))
 
 
 def test_fingerprint_of_a_tokenizer_forgets_its_last_use():
