@@ -89,25 +89,22 @@ def _beside(path: Path) -> Path:
 
 
 def _rename(temporary: Path, path: Path) -> None:
-    if not (temporary.is_dir() and path.is_dir()):
-        temporary.replace(path)
-        return
-    # No folder can be renamed over another, and one removed in place would be seen half removed.
     old = _beside(path)
     while True:
-        with suppress(FileNotFoundError):  # another process is at the same, and has moved it away
-            path.replace(old)
+        # No folder can be renamed over another, and one removed in place would be seen half removed.
+        if temporary.is_dir() and path.is_dir():
+            with suppress(FileNotFoundError):  # another process is at the same, and has moved it away
+                path.replace(old)
         try:
             temporary.replace(path)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-            remove(old)  # the other process was faster: its folder is the one to replace
-        else:
             break
-        finally:
-            if not path.exists() and old.exists():
+        except BaseException as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                remove(old)  # the other was faster, and its folder is now the one to replace
+                continue
+            with suppress(OSError):
                 old.replace(path)
+            raise
     remove(old)
 
 
