@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import streamlit as st
 
@@ -13,7 +11,7 @@ from dashboard import state, wording
 from dashboard.charts.looks import DARK, LIGHT, Look
 from dashboard.data.experiments import index_of
 from qa.errors import UserError
-from qa.experiment import Experiment
+from qa.experiment import Experiment, for_terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +47,9 @@ def problem(error: UserError | str) -> None:
 
 
 def command(*lines: str) -> None:
-    """Commands for a terminal, each in a line; with the folder of experiments where it is not the usual one.
-
-    Names of experiments need no quotes (`qa.experiment.check_name`).
-    """
-    if (root := state.root()) != Path("experiments"):
-        folder = shlex.quote(str(root))
-        lines = tuple(
-            f"EXPERIMENTS_DIR={folder} {line}"
-            if line.startswith("make ")
-            else f"{line} --experiments-dir {folder}"
-            for line in lines
-        )
-    st.code("\n".join(lines), language="bash")
+    """Commands for a terminal, each in a line, that work on the experiments shown."""
+    root = state.root()
+    st.code("\n".join(for_terminal(line, root) for line in lines), language="bash")
 
 
 def experiment_picker(

@@ -46,6 +46,23 @@ def experiments_dir(given: str | None = None) -> Path:
         raise UserError(f"--experiments-dir {folder}: {error} Give another folder") from error
 
 
+def for_terminal(command: str, root: Path) -> str:
+    """The command as it is given in a terminal, with the folder of experiments where it is not the usual one.
+
+    Names of experiments need no quotes (`check_name`).
+
+    Args:
+        command: a program of the project with its arguments, or `make` with its target.
+        root: the folder of experiments that it is to work on.
+    """
+    if root == Path("experiments"):
+        return command
+    folder = shlex.quote(str(root))
+    if command.startswith("make "):
+        return f"EXPERIMENTS_DIR={folder} {command}"
+    return f"{command} --experiments-dir {folder}"
+
+
 def check_name(name: str) -> str:
     """The name itself, if it is one: it becomes a folder and must not lead out of its parent.
 
@@ -195,9 +212,7 @@ class Experiment:
 
     def resume_command(self) -> str:
         """What goes on with its training, given in a terminal."""
-        root = self.path.parent
-        where = "" if root == Path("experiments") else f" --experiments-dir {shlex.quote(str(root))}"
-        return f"python run_experiment.py --name {self.name} --resume{where}"
+        return for_terminal(f"python run_experiment.py --name {self.name} --resume", self.path.parent)
 
     def validation_questions(self) -> QuestionSet:
         """The questions it was scored on, from the copy kept beside the experiments.
