@@ -12,6 +12,7 @@ import numpy as np
 
 from probes.agreement import SUMMARIES, Agreement
 from probes.faithfulness import Faithfulness
+from qa.printing import listed
 
 LEVEL = 0.05
 ALIKE = 0.02  # differences of comprehensiveness that tell nothing apart
@@ -35,7 +36,7 @@ def about_heads(agreement: Agreement) -> str:
     summaries = agreement.summaries["rank_correlation"]
     known = [place for place in range(len(SUMMARIES)) if summaries.corrected[place] < LEVEL]
     all_heads = (
-        f"Of all heads together, {_listed([NAMES[SUMMARIES[place]] for place in known])} "
+        f"Of all heads together, {listed([NAMES[SUMMARIES[place]] for place in known])} "
         f"{'do' if len(known) > 1 else 'does'} too."
         if known
         else "All heads together do not, in any of the three ways of summing them up."
@@ -70,14 +71,10 @@ def about_masking(found: Faithfulness, names: Mapping[str, str]) -> str:
     alike = [first, *(name for name in others if losses[first] - losses[name] < ALIKE)]
     if len(alike) > 1:
         return (
-            f"On this question {_listed([names[name] for name in alike])} take the answer away equally soon "
+            f"On this question {listed([names[name] for name in alike])} take the answer away equally soon "
             f"({values}): one question cannot tell them apart."
         )
     return (
         f"On this question {names[first]} is the most faithful ({values}), before {names[others[0]]} "
         f"({losses[others[0]]:.2f}). One question is an anecdote: see the whole data set below."
     )
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

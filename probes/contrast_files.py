@@ -16,6 +16,7 @@ import pyarrow as pa
 from probes.analyses import Header, Kind, checkpoint_fingerprint, find_analyses, read_analysis
 from qa.errors import UserError
 from qa.experiment import Experiment
+from qa.printing import listed
 from qa.squad import QuestionSet
 
 METHODS = {
@@ -153,11 +154,7 @@ def finding(rows: Sequence[Mapping[str, Any]]) -> str:
         elif sign * (best["over_random_low"] if sign > 0 else best["over_random_high"]) <= 0:
             said.append(f"{text}, though not surely better than chance.")
         elif alike:
-            said.append(f"{text}, though it cannot be told apart from {_listed(alike)}.")
+            said.append(f"{text}, though it cannot be told apart from {listed(alike)}.")
         else:
             said.append(f"{text}, clear of all others.")
     return " ".join(said)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

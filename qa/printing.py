@@ -7,6 +7,8 @@ and emoji, so those stay.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 JOINERS = "\u200c\u200d"  # within words of Persian and Indic scripts, and within emoji
 
 
@@ -18,6 +20,11 @@ def visible(text: str) -> str:
 def cut(text: str, most: int) -> str:
     """At most so many characters of the text; an ellipsis says that there were more."""
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def listed(names: Sequence[str]) -> str:
+    """At least one name, as a sentence names them: "a", "a and b", "a, b and c"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _shown(character: str) -> str:

@@ -5,7 +5,7 @@ import io
 import pytest
 from hypothesis import given
 
-from qa.printing import cut, visible
+from qa.printing import cut, listed, visible
 from texts import awkward
 
 
@@ -40,3 +40,11 @@ def test_whatever_the_text_it_is_one_line_that_can_be_encoded(text):
 )
 def test_cut_says_that_there_was_more(text, most, shown):
     assert cut(text, most) == shown
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [(["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")],
+)
+def test_names_in_a_sentence(names, said):
+    assert listed(names) == said
