@@ -60,6 +60,9 @@ def note(one: Summary) -> str:
     if one.problems:
         more = len(one.problems) - 1
         return one.problems[0] + (f" (and {more} more)" if more else "")
+    if one.ended_early and one.imported:
+        why = one.message if one.state == "failed" else "an import that was cut off"
+        return f"{why}; remove the folder and import it again"
     if one.state in ("stopped", "interrupted"):
         how = "stopped on request" if one.state == "stopped" else "ended without a word"
         return f"{how} at step {one.step or 0:,}; tick it to resume"

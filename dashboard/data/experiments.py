@@ -50,6 +50,7 @@ class Summary:
         data_sha: their fingerprint.
         settings: as it was run with.
         has_model: whether there is a model to ask.
+        imported: whether its model or predictions come from elsewhere.
         step: training steps done.
         total_steps: training steps in all.
         epoch: passes over the data so far.
@@ -74,6 +75,7 @@ class Summary:
     data_sha: str | None
     settings: Settings | None
     has_model: bool
+    imported: bool
     step: int | None
     total_steps: int | None
     epoch: float | None
@@ -90,9 +92,14 @@ class Summary:
         return self.seconds / self.step * (self.total_steps - self.step)
 
     @property
-    def can_resume(self) -> bool:
-        """Whether it ended early and can go on."""
+    def ended_early(self) -> bool:
+        """Whether it is neither finished nor running."""
         return self.state in ("stopped", "interrupted", "failed") and self.settings is not None
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether it ended early and can go on, as an import cannot."""
+        return self.ended_early and not self.imported
 
 
 class _Curve(NamedTuple):
@@ -100,6 +107,14 @@ class _Curve(NamedTuple):
 
     f1: tuple[float, ...]
     speed: float | None
+
+
+class _Origin(NamedTuple):
+    """What is kept of the environment: which validation data, and whether it is an import."""
+
+    data: str | None
+    data_sha: str | None
+    imported: bool
 
 
 class _Part(NamedTuple):
@@ -197,17 +212,17 @@ def _thinned(values: list[float]) -> tuple[float, ...]:
     return tuple(values[round(step * point)] for point in range(CURVE_POINTS))
 
 
-def _data(experiment: Experiment) -> tuple[str | None, str | None]:
-    """Name and fingerprint of the validation data."""
-    data = experiment.environment()["data"].get("validation", {})
-    return _text(data.get("name")), _text(data.get("sha256"))
+def _origin(experiment: Experiment) -> _Origin:
+    environment = experiment.environment()
+    data = environment["data"].get("validation", {})
+    return _Origin(_text(data.get("name")), _text(data.get("sha256")), "imported" in environment)
 
 
 # Each says what is wrong in the words of `Experiment`.
 READERS: dict[str, Callable[[Experiment], Any]] = {
     "config.yaml": Experiment.settings,
     "status.json": Experiment.status,
-    "environment.json": _data,
+    "environment.json": _origin,
     "history.jsonl": _curve,
     "metrics.json": Experiment.metrics,
 }
@@ -218,7 +233,7 @@ def _summary(experiment: Experiment, parts: _Parts) -> Summary:
     status: Mapping[str, Any] = parts["status.json"].content or {}
     metrics: Mapping[str, Any] = parts["metrics.json"].content or {}
     curve: _Curve = parts["history.jsonl"].content or _Curve((), None)
-    data, data_sha = parts["environment.json"].content or (None, None)
+    origin: _Origin = parts["environment.json"].content or _Origin(None, None, imported=False)
     state = _state(status)
     finished = state == "finished"
     return Summary(
@@ -233,10 +248,11 @@ def _summary(experiment: Experiment, parts: _Parts) -> Summary:
         count=_whole(metrics.get("count")) if finished else None,
         curve=curve.f1,
         best_f1=_number(status.get("best_f1")),
-        data=data,
-        data_sha=data_sha,
+        data=origin.data,
+        data_sha=origin.data_sha,
         settings=settings,
         has_model=_has_model(experiment, settings),
+        imported=origin.imported,
         step=_whole(status.get("step")),
         total_steps=_whole(status.get("total_steps")),
         epoch=_number(status.get("epoch")),

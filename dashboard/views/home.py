@@ -57,7 +57,7 @@ def _welcome() -> None:
 def _draw_attention(summaries: list[Summary]) -> None:
     """Folders that are not as they should be and runs that ended early, by name, with what happened."""
     troubled = [one for one in summaries if one.problems]
-    ended = [one for one in summaries if one.can_resume and not one.problems]
+    ended = [one for one in summaries if one.ended_early and not one.problems]
     if not troubled and not ended:
         return
     said = [

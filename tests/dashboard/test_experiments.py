@@ -66,6 +66,17 @@ def test_a_summary_says_what_the_folder_says(root):
     assert (running.step, running.total_steps, running.seconds_left) == (60, 120, 600)
     assert running.f1 is None
     assert [name for name, one in summaries.items() if one.can_resume] == ["failed", "interrupted", "stopped"]
+    assert not any(one.imported for one in summaries.values())
+
+
+@pytest.mark.parametrize("state", ["failed", "interrupted"])
+def test_an_import_that_was_cut_off_cannot_go_on(root, state):
+    environment = root / state / "environment.json"
+    environment.write_text(json.dumps({**json.loads(environment.read_text()), "imported": "model"}))
+    one = next(one for one in Index(root).visit() if one.name == state)
+    assert (one.imported, one.ended_early, one.can_resume) == (True, True, False)
+    why = "an import that was cut off" if state == "interrupted" else one.message
+    assert listing.note(one) == f"{why}; remove the folder and import it again"
 
 
 def test_a_model_is_seen(root):
