@@ -87,11 +87,31 @@ def test_stages_begin_with_earlier_ones(build):
     assert set(build.AVERAGED) <= done
 
 
+def test_only_the_last_stage_is_trained_on_the_held_out_articles(build, tmp_path):
+    for stage in build.STAGES:
+        settings = build._settings(tmp_path, stage, tmp_path)
+        apart = settings.held_out_articles == build.HELD_OUT or stage.data == "shifts"
+        assert apart == (stage.name != "squad-36"), stage.name
+    once = build.STAGES[-1].settings["epochs"] * build.COMMON["evaluations_per_epoch"]
+    assert once == 1, "with several evaluations the best would be chosen on questions it was trained on"
+
+
+def test_the_parts_of_the_average(build):
+    """Each later stage enters with its weight: 1/2, 1/2 and 1/3 of what there is then."""
+    parts = {"squad": 1 / 3, "squad-again": 1 / 3, "answerable": 1 / 3}
+    for stage, weight in (("all-golds", 1 / 2), ("squad-all-golds", 1 / 2), ("squad-36", 1 / 3)):
+        parts = {name: part * (1 - weight) for name, part in parts.items()} | {stage: weight}
+    shares = {name: build.AVERAGED.count(name) / len(build.AVERAGED) for name in build.AVERAGED}
+    assert shares == pytest.approx(parts)
+
+
 def test_questions_without_an_answer_are_left_out(build):
     impossible = article("Kenya", is_impossible=True, answers=[])
     both = {**article("Rhine"), "paragraphs": [*article("Rhine")["paragraphs"], *impossible["paragraphs"]]}
     found = build._data([both], [article("Reddit")])["answerable"]
     assert [len(item["paragraphs"]) for item in found] == [1, 1]
+    of_squad = build._data([both], [article("Reddit")])["squad-answerable"]
+    assert [(item["title"], len(item["paragraphs"])) for item in of_squad] == [("Rhine", 1)]
     assert [item["title"] for item in build._data([both], [])["held-out"]] == ["Rhine"]
 
 
