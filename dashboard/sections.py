@@ -292,14 +292,14 @@ def choose_head(key: str) -> None:
 
 def moved_heads(first: Looking, second: Looking) -> None:
     """How far each head's attention moved from one model to the other."""
+    st.markdown(f"**How far each head moved** to {inline(second.model.name)}")
     try:
         distances = answers.moved(
             first.model, first.asked, first.window, than=second.model, other=second.asked
         )
     except UserError as error:
-        st.caption(inline(str(error)))
+        st.caption(f"Not shown: {inline(str(error))}.")
         return
-    st.markdown(f"**How far each head moved** to {inline(second.model.name)}")
     _head_map(
         distances,
         first,

@@ -273,7 +273,7 @@ def test_two_experiments_and_their_difference(attention, root):
 
 def test_two_architectures_are_compared_by_words(attention):
     page = attention(experiment="tiny", other="bert", layer=1, head=0, **ASKED)
-    assert "cut the text into other tokens" in said(page)
+    assert "Not shown: these two models cut the text into other tokens" in said(page)
     assert "attention_difference" in charts(page)
 
 
