@@ -13,7 +13,7 @@ import streamlit as st
 from dashboard import elements, wording
 from dashboard.atlas_sections import draw_head_map
 from dashboard.data import heads as data
-from probes.atlas_difference import CHANGED, FAR, Difference
+from probes.atlas_difference import CHANGED, FAR, VERDICTS, Difference
 from probes.atlas_files import Atlas
 from qa.experiment import Experiment
 
@@ -77,11 +77,8 @@ def _draw_difference(difference: Difference, experiment: Experiment, other: Expe
             "counts is the lower end of the 95 % interval."
         )
     with right:
-        for title, table, verdicts in (
-            (experiment.name, here, ("changed", "vanished")),
-            (other.name, there, ("appeared",)),
-        ):
-            _draw_verdicts(title, table, verdicts)
+        _draw_verdicts(experiment.name, here, VERDICTS["here"])
+        _draw_verdicts(other.name, there, VERDICTS["other"])
 
 
 def _draw_verdicts(title: str, table: pd.DataFrame, verdicts: Sequence[str]) -> None:

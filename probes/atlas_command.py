@@ -115,16 +115,14 @@ def _compare(experiment: Experiment, questions: QuestionSet, options: argparse.N
 
         _tell(f"written {write_csv(difference.heads, options.export / 'difference.csv')}")
     verdicts = {
-        name: [f"{row['layer']}.{row['head']}" for row in rows.to_dict("records")]
-        for name, rows in difference.heads.groupby("verdict")
-        if name
+        name: [f"{layer}.{head}" for layer, head in heads] for name, heads in difference.clear().items()
     }
     if options.json:
         print(json.dumps({**difference.about, "difference": str(path), **verdicts}))
         return
     print(f"{experiment.name} and {other.name}, {difference.about['questions']} questions:")
-    for name in ("changed", "vanished", "appeared"):
-        print(f"{name:<10}{', '.join(verdicts.get(name, ['none']))}")
+    for name, heads in verdicts.items():
+        print(f"{name:<10}{', '.join(heads) or 'none'}")
 
 
 def _questions(experiment: Experiment, dataset: str | None) -> QuestionSet:

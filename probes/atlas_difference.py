@@ -47,6 +47,8 @@ QUESTIONS = 30
 # its own. Different heads of one trained model are mostly farther apart than the second.
 CHANGED, FAR = 0.25, 0.5
 SIDES = ("here", "other")
+# What a side is asked for. That a head of the other model has changed is said of the place it has here.
+VERDICTS = {"here": ("changed", "vanished"), "other": ("appeared",)}
 
 DISTANCES = Kind(
     "atlas_distances",
@@ -100,6 +102,16 @@ class Difference:
     def side(self, name: str) -> pd.DataFrame:
         """The rows of one of SIDES, by layer and head."""
         return self.heads[self.heads["side"] == name].reset_index(drop=True)
+
+    def clear(self) -> dict[str, list[tuple[int, int]]]:
+        """The heads of each verdict as (layer, head); those that appeared are of the other model."""
+        found = {}
+        for side, verdicts in VERDICTS.items():
+            heads = self.side(side)
+            for verdict in verdicts:
+                rows = heads.loc[heads["verdict"] == verdict, ["layer", "head"]]
+                found[verdict] = [(int(layer), int(head)) for layer, head in rows.to_numpy()]
+        return found
 
 
 @dataclass(frozen=True, slots=True)

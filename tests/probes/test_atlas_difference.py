@@ -1,8 +1,10 @@
 """Two models' heads compared: distances on paper, heads that moved, vanished and appeared, and the file."""
 
 import json
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -11,6 +13,7 @@ import atlases
 import small_runs
 from probes.analyses import METADATA
 from probes.atlas_difference import (
+    Difference,
     Pair,
     _side,
     distances_of,
@@ -118,8 +121,23 @@ def test_the_table_says_which_heads_changed(pair):
     assert here["verdict"][2] in ("changed", "vanished")
     assert other["verdict"][2] in ("changed", "appeared")
     assert set(here["verdict"][:2]) == {""}
+    assert (1, 0) in [*found.clear()["changed"], *found.clear()["vanished"]]
     assert (here["nearest"] <= here["place"]).all()
     assert (here["nearest_layer"][0], here["nearest_head"][0]) == (0, 0)
+
+
+def test_each_verdict_is_said_once_of_the_side_it_is_of():
+    verdicts = {
+        "here": ["changed", "vanished", "", "changed"],
+        "other": ["changed", "changed", "appeared", ""],
+    }
+    rows = [
+        {"side": side, "layer": place // 2, "head": place % 2, "verdict": verdict}
+        for side, column in verdicts.items()
+        for place, verdict in enumerate(column)
+    ]
+    found = Difference(Path("none"), {}, pd.DataFrame(rows)).clear()
+    assert found == {"changed": [(0, 0), (1, 1)], "vanished": [(0, 1)], "appeared": [(1, 0)]}
 
 
 def test_another_architecture_is_compared_word_by_word(tmp_path):
