@@ -47,6 +47,13 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def share(part: float) -> str:
+    """A share of 1 in percent, a small one apart from none: "12.3%", "0.0032%", "<0.0001%"."""
+    if part == 0 or part >= 0.0005:
+        return f"{part:.1%}"
+    return f"{100 * part:.2g}%" if part >= 1e-6 else "<0.0001%"
+
+
 def between(interval: tuple[float, float] | None) -> str:
     """A 95 % interval of percentages, such as 38.7 – 50.0; nothing where there is none."""
     return "" if interval is None else f"{interval[0]:.1f} – {interval[1]:.1f}"

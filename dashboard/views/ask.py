@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
-from dashboard import asking, elements, marking, state
+from dashboard import asking, elements, marking, state, wording
 from dashboard.charts.curves import score_curves
 from dashboard.data import answers
 from dashboard.data.answers import Asked, Model
@@ -94,7 +94,7 @@ def _answer(model: Model, asked: Asked, question: asking.Asking) -> None:
     with st.container(horizontal=True, gap="large"):
         st.metric(
             "Probability",
-            f"{answer.probability:.1%}",
+            wording.share(answer.probability),
             None if change is None else f"{100 * change:+.1f} points",
             width="content",
             help="Among all spans of all windows together with “no answer”.",
@@ -104,7 +104,7 @@ def _answer(model: Model, asked: Asked, question: asking.Asking) -> None:
             name, other, compared = "No answer", answer.no_answer_probability, ""
         else:
             name, other, compared = "Best span", best.probability, f" It is “{marking.inline(best.text)}”."
-        st.metric(name, f"{other:.1%}", width="content", help=f"{_scores(asked)}{compared}")
+        st.metric(name, wording.share(other), width="content", help=f"{_scores(asked)}{compared}")
         if question.known is not None:
             st.metric("F1", _f1(answer.text, question), width="content", help="Against the gold answers.")
     if before is not None and before[0] != answer.text:
@@ -140,7 +140,7 @@ def _how(model: Model, asked: Asked) -> str:
     said = [
         "It never refuses."
         if threshold is None
-        else f"It refuses where “no answer” is above {threshold:.1%}."
+        else f"It refuses where “no answer” is above {wording.share(threshold)}."
     ]
     if answer.windows > 1:
         said.append(

@@ -6,7 +6,7 @@ import pytest
 
 import asked
 from asked import CONTEXT, HOSTILE, QUESTION, run
-from dashboard import asking
+from dashboard import asking, wording
 from dashboard.marking import inline
 from qa.experiment import Experiment
 from qa.reader import Reader
@@ -69,8 +69,8 @@ def test_an_answer_is_the_readers_own(ask, root):
     page = ask(experiment="tiny", question=QUESTION, context=CONTEXT)
     answer = answer_of(root, "tiny", QUESTION, CONTEXT)
     assert page.subheader[0].value == inline(answer.text)
-    assert metrics(page)["Probability"][0] == f"{answer.probability:.1%}"
-    assert metrics(page)["No answer"][0] == f"{answer.no_answer_probability:.1%}"
+    assert metrics(page)["Probability"][0] == wording.share(answer.probability)
+    assert metrics(page)["No answer"][0] == wording.share(answer.no_answer_probability)
     (n_best,) = (one.value for one in page.dataframe)
     assert n_best["answer"].tolist() == [span.text for span in answer.n_best]
     assert n_best["probability"].tolist() == pytest.approx([span.probability for span in answer.n_best])

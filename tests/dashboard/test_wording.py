@@ -62,3 +62,20 @@ def test_counts_and_intervals():
     assert [wording.counted(n, "run") for n in (0, 1, 1234)] == ["0 runs", "1 run", "1,234 runs"]
     assert wording.between((38.7249, 50.0)) == "38.7 – 50.0"
     assert wording.between(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (0, "0.0%"),
+        (1, "100.0%"),
+        (0.12345, "12.3%"),
+        (0.0005, "0.1%"),
+        (0.000451, "0.045%"),
+        (3.2106e-5, "0.0032%"),
+        (1e-6, "0.0001%"),
+        (9e-7, "<0.0001%"),
+    ],
+)
+def test_a_small_share_is_told_from_none(part, said):
+    assert wording.share(part) == said
