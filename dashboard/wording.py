@@ -15,6 +15,8 @@ PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 # After a colon of an emoji or of an address, after www, and before the @ of a mail address.
 APART = re.compile(r"(?<=:)(?=[\w+-]+:|//)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
 JOINER = "\u2060"
+# Parts of a data set.
+ALL, ANSWERABLE, UNANSWERABLE = "all questions", "with an answer", "without an answer"
 
 
 def plain(text: str) -> str:

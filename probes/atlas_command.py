@@ -23,7 +23,7 @@ from qa.windows import Progress
 if TYPE_CHECKING:
     from probes.atlas_files import Atlas
 
-MOST_HEADS = 8  # listed as the most important ones
+MOST_HEADS, MOST_OF_PART = 8, 3  # listed as the most important ones, over all questions and over a part
 STAGES = {
     "heads": "reading each question, and again without each head",
     "pruning": "removing heads one after another",
@@ -74,6 +74,7 @@ def run(options: argparse.Namespace) -> None:
         return
     questions = questions.limited(options.limit)
     from probes.atlas import Work, make_atlas
+    from probes.atlas_details import by_answerability
     from probes.atlas_files import read_atlas
     from probes.atlas_processes import Processes
 
@@ -85,13 +86,17 @@ def run(options: argparse.Namespace) -> None:
     if not processes.is_first:
         return
     atlas = read_atlas(path, model=work.model)
+    parts = by_answerability(atlas, questions.questions)
     _tell(f"written to {path.parent}")
     if options.export is not None:
         from probes.atlas_details import export_csv
 
         for file in export_csv(atlas, options.export):
             _tell(f"written {file}")
-    print(json.dumps(_as_json(atlas), allow_nan=False) if options.json else _as_text(experiment, atlas))
+    if options.json:
+        print(json.dumps(_as_json(atlas, parts), allow_nan=False))
+    else:
+        print(_as_text(experiment, atlas, parts))
 
 
 def _compare(experiment: Experiment, questions: QuestionSet, options: argparse.Namespace) -> None:
@@ -158,11 +163,8 @@ class _Stages:
         return self._bar.at
 
 
-def _as_json(atlas: Atlas) -> dict[str, Any]:
+def _as_json(atlas: Atlas, parts: dict[str, Atlas]) -> dict[str, Any]:
     found = atlas.agreement()
-    names = ["layer", "head", "role", *KNOCKOUT]
-    # On one paragraph there is no interval, and JSON has no number for that.
-    important = rows_of(_important(atlas)[names])
     heads = atlas.heads[atlas.heads["role"] != ""]
     return {
         **atlas.about,
@@ -171,20 +173,27 @@ def _as_json(atlas: Atlas) -> dict[str, Any]:
         "roles": {
             role: group[["layer", "head"]].to_numpy().tolist() for role, group in heads.groupby("role")
         },
-        "important": [dict(zip(names, row, strict=True)) for row in important],
+        "important": _important_rows(atlas, MOST_HEADS),
+        **{f"important_{name}": _important_rows(part, MOST_HEADS) for name, part in parts.items()},
     }
 
 
 KNOCKOUT = ("knockout", "knockout_low", "knockout_high")
 
 
-def _important(atlas: Atlas) -> Any:
+def _important_rows(atlas: Atlas, most: int) -> list[dict[str, Any]]:
+    names = ["layer", "head", "role", *KNOCKOUT]
+    # On one paragraph there is no interval, and JSON has no number for that.
+    return [dict(zip(names, row, strict=True)) for row in rows_of(_important(atlas, most)[names])]
+
+
+def _important(atlas: Atlas, most: int) -> Any:
     """The heads without which the gold answer loses most; none without knock-outs."""
     known = atlas.heads[atlas.heads["knockout"].notna()]
-    return known.sort_values(["knockout", "layer", "head"], ascending=[False, True, True]).head(MOST_HEADS)
+    return known.sort_values(["knockout", "layer", "head"], ascending=[False, True, True]).head(most)
 
 
-def _as_text(experiment: Experiment, atlas: Atlas) -> str:
+def _as_text(experiment: Experiment, atlas: Atlas, parts: dict[str, Atlas]) -> str:
     about = atlas.about
     layers, heads = atlas.shape
     lines = [
@@ -198,15 +207,10 @@ def _as_text(experiment: Experiment, atlas: Atlas) -> str:
         roles.setdefault(row["role"] or "none", []).append(f"{row['layer']}.{row['head']}")
     for role, names in sorted(roles.items()):
         lines.append(f"{role:<21}{f'{len(names)} heads' if role == 'none' else ', '.join(names)}")
-    important = _important(atlas)
-    if len(important):
-        lines += ["", "log-probability of the gold answer lost without a head (95 % interval, by paragraph)"]
-    for row in important.to_dict("records"):
-        value, low, high = (row[name] for name in KNOCKOUT)
-        between = f"({low:.3f} to {high:.3f})" if low == low else ""  # NaN for one paragraph
-        lines.append(
-            f"layer {row['layer']}, head {row['head']:<4}{value:8.3f}  {between:<18}  {row['role']}".rstrip()
-        )
+    lines += _needed("log-probability of the gold answer lost without a head", atlas, MOST_HEADS)
+    for name, part in parts.items():
+        count = part.heads["knockout_questions"].max()
+        lines += _needed(f"the same over the {count} {name} questions", part, MOST_OF_PART)
     found = atlas.agreement()
     if found is not None:
         lines += [
@@ -215,3 +219,15 @@ def _as_text(experiment: Experiment, atlas: Atlas) -> str:
             f"{found.high:.2f}, over {found.heads} heads)",
         ]
     return "\n".join(lines)
+
+
+def _needed(title: str, atlas: Atlas, most: int) -> list[str]:
+    """The heads that are needed most, under the title; nothing without knock-outs."""
+    lines = []
+    for row in _important(atlas, most).to_dict("records"):
+        value, low, high = (row[name] for name in KNOCKOUT)
+        between = f"({low:.3f} to {high:.3f})" if low == low else ""  # NaN for one paragraph
+        lines.append(
+            f"layer {row['layer']}, head {row['head']:<4}{value:8.3f}  {between:<18}  {row['role']}".rstrip()
+        )
+    return ["", f"{title} (95 % interval, by paragraph)", *lines] if lines else []

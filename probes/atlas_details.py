@@ -6,20 +6,23 @@ may be large, so they are read a measure at a time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from probes.analyses import Kind, read_analysis
-from probes.atlas_files import COMMAND, QUESTIONS, Atlas, Float, shape_of, values_of
+from probes.atlas_files import COMMAND, QUESTIONS, Atlas, Float, shape_of, summarised, values_of
 from probes.atlas_measures import QUESTION_MEASURES
 from probes.atlas_pruning import PRUNING
 from qa import files
 from qa.exports import as_csv, rows_of
 from qa.files import BrokenFileError
+from qa.squad import Question
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,11 @@ class QuestionValues:
         )
         return largest, smallest
 
+    def among(self, ids: Collection[str]) -> QuestionValues:
+        """Of these questions only."""
+        there = np.isin(self.ids, list(ids))
+        return QuestionValues(self.ids[there], self.values[there])
+
 
 def companion(atlas: Atlas, kind: Kind) -> Path:
     """Where another table of the same atlas is, if there is one."""
@@ -74,15 +82,64 @@ def read_questions(atlas: Atlas, measure: str) -> QuestionValues:
     Raises:
         UserError: the file is gone or cannot be used.
     """
+    table = _questions_table(atlas, ["id", measure])
+    try:
+        values = values_of(table, measure, atlas.shape)
+    except ValueError as error:
+        raise _other_shape(atlas) from error
+    found = QuestionValues(table["id"].to_numpy(zero_copy_only=False), values)
+    return found if atlas.only is None else found.among(atlas.only)
+
+
+def over_questions(atlas: Atlas, ids: Collection[str]) -> Atlas:
+    """The same atlas over some of its questions only: every mean, interval and role anew.
+
+    Args:
+        atlas: over all of its questions.
+        ids: the questions that count; others than the atlas was made of are left out.
+
+    Raises:
+        UserError: the file of the questions is gone or cannot be used.
+    """
+    _questions_table(atlas, ["id"])
+    try:
+        heads = summarised(companion(atlas, QUESTIONS), atlas.shape, ids).to_pandas()
+    except ValueError as error:
+        raise _other_shape(atlas) from error
+    return replace(atlas, heads=heads, only=frozenset(ids))
+
+
+def by_answerability(atlas: Atlas, questions: Iterable[Question]) -> dict[str, Atlas]:
+    """The atlas over its answerable and over its unanswerable questions; empty where all are of one kind.
+
+    What a head is needed for may differ: to find an answer, or to see that there is none.
+
+    Args:
+        atlas: over all of its questions.
+        questions: those, and perhaps more.
+
+    Raises:
+        UserError: the file of the questions is gone or cannot be used.
+    """
+    there = set(_questions_table(atlas, ["id"])["id"].to_pylist())
+    ids: dict[str, set[str]] = {"answerable": set(), "unanswerable": set()}
+    for question in questions:
+        ids["answerable" if question.answers else "unanswerable"].add(question.id)
+    known = {name: own & there for name, own in ids.items()}
+    return {name: over_questions(atlas, own) for name, own in known.items()} if all(known.values()) else {}
+
+
+def _questions_table(atlas: Atlas, columns: list[str]) -> pa.Table:
     path = companion(atlas, QUESTIONS)
-    found = read_analysis(path, QUESTIONS, model=None, columns=["id", measure])
+    found = read_analysis(path, QUESTIONS, model=None, columns=columns)
     if shape_of(found) != atlas.shape or found.about != atlas.about:
         raise BrokenFileError(f"{path}: of another atlas than {atlas.path.name}; make it again: {COMMAND}")
-    try:
-        values = values_of(found.table, measure, atlas.shape)
-    except ValueError as error:
-        raise BrokenFileError(f"{path}: not of this model's shape; make it again: {COMMAND}") from error
-    return QuestionValues(found.table["id"].to_numpy(zero_copy_only=False), values)
+    return found.table
+
+
+def _other_shape(atlas: Atlas) -> BrokenFileError:
+    path = companion(atlas, QUESTIONS)
+    return BrokenFileError(f"{path}: not of this model's shape; make it again: {COMMAND}")
 
 
 def question_frame(atlas: Atlas) -> pd.DataFrame:

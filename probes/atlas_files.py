@@ -12,7 +12,7 @@ length alone does not say how many of which; `about` does, and what does not fit
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
@@ -76,11 +77,13 @@ class Atlas:
         about: dataset (its name), data (fingerprint of the questions), questions, knockouts (how many of them
             heads were switched off for), how (zero or mean), layers, heads.
         heads: a row a head, by layer and then head.
+        only: ids of the questions that heads is over; None: all of them.
     """
 
     path: Path
     about: dict[str, Any]
     heads: pd.DataFrame
+    only: frozenset[str] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -140,10 +143,19 @@ def question_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return pa.table(columns, schema=QUESTIONS.columns)
 
 
-def summarised(path: Path, shape: tuple[int, int]) -> pa.Table:
-    """The table of heads, from the file of questions, which is read a row group at a time."""
+def summarised(path: Path, shape: tuple[int, int], only: Collection[str] | None = None) -> pa.Table:
+    """The table of heads, from the file of questions, which is read a row group at a time.
+
+    Args:
+        path: of the questions.
+        shape: layers and heads.
+        only: ids of the questions that count; None: all.
+    """
     means = ClusterMeans((len(MEASURES), *shape))
-    for part in row_groups(path):
+    for group in row_groups(path):
+        part = group if only is None else group.filter(pc.is_in(group["id"], pa.array(only, pa.string())))
+        if not len(part):
+            continue
         values = np.stack([values_of(part, name, shape) for name in map(_source, MEASURES)], axis=1)
         for place in range(len(QUESTION_MEASURES), len(MEASURES)):
             values[:, place] = np.abs(values[:, place])

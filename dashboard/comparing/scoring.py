@@ -18,7 +18,7 @@ from qa.intervals import holm
 from qa.scored import METRICS
 
 TITLES = {"exact_match": "exact match", "f1": "F1"}
-PART_TITLES = {"": "all questions", "HasAns_": "with an answer", "NoAns_": "without an answer"}
+PART_TITLES = {"": wording.ALL, "HasAns_": wording.ANSWERABLE, "NoAns_": wording.UNANSWERABLE}
 INTERVALS = (
     "Intervals are 95 %: percentiles of 10,000 resamples of paragraphs, each with all its questions. Those "
     "of a difference are paired: both experiments are scored on the same resample. McNemar's test is exact "

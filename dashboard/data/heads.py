@@ -6,16 +6,17 @@ named with its reason then, and nothing of it is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import pandas as pd
 import streamlit as st
 
+from dashboard.data.validation import Known, is_of, validation
 from probes.analyses import checkpoint_fingerprint
-from probes.atlas_details import QuestionValues, read_pruning, read_questions
+from probes.atlas_details import QuestionValues, by_answerability, read_pruning, read_questions
 from probes.atlas_difference import Difference, find_differences, read_difference
 from probes.atlas_files import Atlas, find_atlases, read_atlas
 from probes.atlas_snapshots import Training, read_training
@@ -78,12 +79,30 @@ def questions(atlas: Atlas, measure: str) -> QuestionValues:
     Raises:
         UserError: their file is gone or cannot be used.
     """
-    return _questions(str(atlas.path), atlas.path.stat().st_mtime_ns, measure, atlas)
+    found = _questions(str(atlas.path), atlas.path.stat().st_mtime_ns, measure, replace(atlas, only=None))
+    return found if atlas.only is None else found.among(atlas.only)
 
 
 @st.cache_resource(max_entries=KEPT, show_spinner=False)
 def _questions(path: str, changed: int, measure: str, _atlas: Atlas) -> QuestionValues:
     return read_questions(_atlas, measure)
+
+
+def parts(experiment: Experiment, atlas: Atlas) -> dict[str, Atlas]:
+    """See `probes.atlas_details.by_answerability`; empty too where its questions are not known."""
+    try:
+        # Other data may give the same ids to other questions.
+        if not is_of(experiment, atlas.about["data"], atlas.about["questions"]):
+            return {}
+        known = validation(experiment)
+        return _parts(str(atlas.path), atlas.path.stat().st_mtime_ns, atlas, known)
+    except UserError:
+        return {}
+
+
+@st.cache_resource(max_entries=KEPT, show_spinner=False)
+def _parts(path: str, changed: int, _atlas: Atlas, _known: Mapping[str, Known]) -> dict[str, Atlas]:
+    return by_answerability(_atlas, (one.question for one in _known.values()))
 
 
 def pruning(atlas: Atlas) -> pd.DataFrame | None:

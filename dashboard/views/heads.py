@@ -13,14 +13,15 @@ from dashboard.data import heads as data
 from probes.atlas_files import Atlas
 from qa.experiment import Experiment
 
-SECTIONS = {
+OVER_A_PART = {
     "Map": atlas_sections.draw_map,
     "List": atlas_sections.draw_list,
     "Scatter": atlas_sections.draw_scatter,
-    "Pruning": atlas_sections.draw_pruning,
 }
+SECTIONS = {**OVER_A_PART, "Pruning": atlas_sections.draw_pruning}
 TRAINING, COMPARED = "Training", "Compared"
-SECTION = "heads_section"
+SECTION, PART = "heads_section", "heads_part"
+TITLES = (wording.ALL, wording.ANSWERABLE, wording.UNANSWERABLE)
 
 
 def page() -> None:
@@ -43,15 +44,17 @@ def page() -> None:
     atlas = _chosen(found.usable) if found.usable else None
     if st.session_state.get(SECTION) not in options:
         st.session_state[SECTION] = options[0]
-    section: str | None = st.segmented_control(
-        "Show", options, key=SECTION, bind="query-params", required=True
-    )
+    with st.container(horizontal=True, gap="medium"):
+        section: str | None = st.segmented_control(
+            "Show", options, key=SECTION, bind="query-params", required=True
+        )
+        shown = _part(experiment, atlas) if atlas is not None and section in OVER_A_PART else atlas
     if section == TRAINING:
         atlas_sections.draw_training(experiment)
     elif section == COMPARED:
         atlas_compared.draw_compared(experiment, other, atlas)
-    elif atlas is not None and section is not None:
-        SECTIONS[section](experiment, atlas)
+    elif shown is not None and section is not None:
+        SECTIONS[section](experiment, shown)
     if atlas is not None:
         atlas_sections.draw_downloads(experiment, atlas)
 
@@ -90,6 +93,26 @@ def _chosen(usable: tuple[Atlas, ...]) -> Atlas:
         )
     st.caption(" · ".join(said))
     return atlas
+
+
+def _part(experiment: Experiment, atlas: Atlas) -> Atlas:
+    """The atlas over the part of its questions that is chosen, where there is a choice."""
+    found = data.parts(experiment, atlas)
+    if not found:
+        return atlas
+    parts = dict(zip(TITLES, (atlas, *found.values()), strict=True))
+    counts = [part.heads["entropy_questions"].max() for part in found.values()]
+    chosen: str = st.segmented_control(
+        "Over",
+        TITLES,
+        default=wording.ALL,
+        key=PART,
+        bind="query-params",
+        required=True,
+        help=f"{counts[0]:,} of its questions have an answer, {counts[1]:,} have none. What a head is needed "
+        "for may differ: to find an answer, or to see that there is none.",
+    )
+    return parts[chosen]
 
 
 def _name(atlas: Atlas) -> str:

@@ -14,7 +14,7 @@ from dashboard.charts import heads, heads_atlas
 from dashboard.charts.looks import LIGHT
 from probes.analyses import find_analyses
 from probes.atlas import Work, make_atlas
-from probes.atlas_details import read_pruning
+from probes.atlas_details import by_answerability, read_pruning, read_questions
 from probes.atlas_difference import Pair, make_difference
 from probes.atlas_files import find_atlases, read_atlas
 from probes.atlas_processes import Processes
@@ -86,6 +86,28 @@ def test_every_section_says_something(page, section, name):
     assert len(said(shown)) > 20
     if name == "bare":
         assert "python -m probes atlas bare" in said(shown)
+
+
+def test_over_the_questions_with_and_without_an_answer(page, root):
+    experiment = Experiment(root / "both")
+    atlas = read_atlas(find_atlases(experiment)[0])
+    parts = by_answerability(atlas, experiment.validation_questions().questions)
+    shown = page(experiment="both", heads_part="without an answer")
+    assert shown.segmented_control(key="heads_part").value == "without an answer"
+    for title, part in (("without an answer", "unanswerable"), ("with an answer", "answerable")):
+        shown.segmented_control(key="heads_part").set_value(title).run()
+        assert not shown.exception
+        (table,) = [rows for rows in rows_of(shown) if "value" in rows]
+        assert table["value"].tolist() == pytest.approx(parts[part].heads["knockout"].tolist(), abs=1e-6)
+        links = [one.proto.query_string for one in shown.get("page_link") if "attention" in one.proto.page]
+        assert links
+        assert all(f"id={id_}" not in link for link in links for id_ in atlas_ids(atlas) - parts[part].only)
+    shown = page(experiment="both", heads_section="Pruning")
+    assert not shown.get("segmented_control")[1:], "pruning is of all questions"
+
+
+def atlas_ids(atlas):
+    return set(read_questions(atlas, "entropy").ids)
 
 
 def test_another_measure(page):

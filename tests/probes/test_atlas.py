@@ -12,13 +12,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from scipy import stats
 
 import small_runs
 from probes import atlas as making
 from probes import atlas_making as in_parts
 from probes.analyses import FOLDER, METADATA, checkpoint_fingerprint
 from probes.atlas import Work, make_atlas
-from probes.atlas_details import companion, export_csv, question_frame, read_pruning, read_questions
+from probes.atlas_details import (
+    by_answerability,
+    companion,
+    export_csv,
+    over_questions,
+    question_frame,
+    read_pruning,
+    read_questions,
+)
 from probes.atlas_files import QUESTIONS, agreement, find_atlases, latest_atlas, read_atlas
 from probes.atlas_importance import Gold, knock_out_sets
 from probes.atlas_measures import MAP_MEASURES, MEASURES, QUESTION_MEASURES
@@ -275,11 +284,15 @@ def test_questions_of_another_atlas_are_refused(root, whole, tmp_path):
         pq.write_table(table.replace_schema_metadata(about), companion(moved, QUESTIONS))
         with pytest.raises(UserError, match="of another atlas"):
             read_questions(moved, "entropy")
+        with pytest.raises(UserError, match="of another atlas"):
+            over_questions(moved, {"1-0-0"})
     short = pa.array([[0.0] * 3] * len(table), table.schema.field("entropy").type)
     place = table.schema.get_field_index("entropy")
     pq.write_table(table.set_column(place, table.schema.field(place), short), companion(moved, QUESTIONS))
     with pytest.raises(UserError, match="not of this model's shape"):
         read_questions(moved, "entropy")
+    with pytest.raises(UserError, match="not of this model's shape"):
+        over_questions(moved, set(table["id"].to_pylist()))
 
 
 def test_the_questions_in_which_a_head_is_most_and_least(root, whole):
@@ -294,6 +307,38 @@ def test_the_questions_in_which_a_head_is_most_and_least(root, whole):
     assert (len(most), len(least)) == (6, 2)
     none, nothing = read_questions(whole, "answer_to_question").extremes(0, 0, 8)
     assert len(none) + len(nothing) == whole.heads["answer_to_question_questions"][0] < 8
+
+
+def test_over_some_questions_every_number_is_theirs(root, whole):
+    questions = experiment_of(root, "whole").validation_questions().questions
+    parts = by_answerability(whole, questions)
+    own = {name: [q for q in questions if bool(q.answers) == (name == "answerable")] for name in parts}
+    assert {name: len(part) for name, part in own.items()} == {"answerable": 6, "unanswerable": 2}
+    for name, part in parts.items():
+        ids = [question.id for question in own[name]]
+        assert list(part.heads.columns) == list(whole.heads.columns)
+        for measure in ("entropy", "knockout", "gradient"):
+            found = read_questions(part, measure)
+            assert found.ids.tolist() == ids
+            values = read_questions(whole, measure)
+            table = pd.DataFrame(values.values.reshape(8, 4), index=values.ids).loc[ids]
+            np.testing.assert_allclose(part.map(measure).ravel(), table.mean(), rtol=1e-6)
+            low, high = interval_of_means(table.assign(paragraph=[q.paragraph for q in own[name]]))
+            np.testing.assert_allclose(part.map(f"{measure}_low").ravel(), low, rtol=1e-6)
+            np.testing.assert_allclose(part.map(f"{measure}_high").ravel(), high, rtol=1e-6)
+        assert (part.heads["knockout_questions"] == len(ids)).all()
+    together = over_questions(whole, {question.id for question in questions} | {"of other data"})
+    pd.testing.assert_frame_equal(together.heads, whole.heads)
+    assert by_answerability(whole, own["answerable"]) == {}, "all are of one kind"
+
+
+def interval_of_means(table):
+    """Linearised, by paragraph, from the definition: residual sums of clusters, Student's t."""
+    values = table.drop(columns="paragraph")
+    sums = (values - values.mean()).groupby(table["paragraph"]).sum()
+    k = len(sums)
+    reach = stats.t.ppf(0.975, k - 1) * np.sqrt((sums**2).sum() * k / (k - 1)) / len(values)
+    return values.mean() - reach, values.mean() + reach
 
 
 def test_pruning_is_scored_with_the_order_of_the_other_half(root, whole):

@@ -58,6 +58,8 @@ def test_it_says_what_it_found_and_where(run, root, tmp_path):
         "a: 2 layers of 2 heads, 8 questions of q.json, heads switched off (zero) for 4"
     )
     assert "log-probability of the gold answer lost without a head" in said.out
+    assert "the same over the 3 answerable questions" in said.out
+    assert "the same over the 1 unanswerable questions" in said.out
     assert f"written to {root / 'a' / 'analyses'}" in said.err
     assert len(pd.read_csv(tmp_path / "tables" / "heads.csv")) == 4
     assert latest_atlas(root / "a").about["knockouts"] == 4
