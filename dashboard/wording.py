@@ -11,6 +11,8 @@ from __future__ import annotations
 import html
 import re
 
+from qa.printing import decimal
+
 PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 # After a colon of an emoji or of an address, after www, and before the @ of a mail address.
 APART = re.compile(r"(?<=:)(?=[\w+-]+:|//)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
@@ -51,9 +53,7 @@ def counted(number: int, noun: str) -> str:
 
 def share(part: float) -> str:
     """A share of 1 in percent, a small one apart from none: "12.3%", "0.0032%", "<0.0001%"."""
-    if part == 0 or part >= 0.0005:
-        return f"{part:.1%}"
-    return f"{100 * part:.2g}%" if part >= 1e-6 else "<0.0001%"
+    return f"{decimal(100 * part, 1)}%"
 
 
 def between(interval: tuple[float, float] | None) -> str:

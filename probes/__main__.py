@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m probes", description="What a model looks at, over a whole data set."
     )
-    commands = parser.add_subparsers(dest="name_of_command", required=True)
+    commands = parser.add_subparsers(dest="name_of_command", required=True, metavar="COMMAND")
     atlas_command.add_parser(commands)
     contrast_command.add_parser(commands)
     return parser

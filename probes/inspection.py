@@ -18,7 +18,7 @@ from probes.summaries import AttendedWord, attended_words
 from qa import files
 from qa.experiment import Experiment
 from qa.gallery import FOLDER, picture_folder
-from qa.printing import visible
+from qa.printing import decimal, visible
 from qa.progress import Bar
 from qa.reader import Reader
 
@@ -76,7 +76,7 @@ class Inspection:
         words = attended_words(attended.window())
         print()
         _print("Question", question)
-        _print("Answer", f"{answer.text or '(no answer)'} (probability {answer.probability:.3f})")
+        _print("Answer", f"{answer.text or '(no answer)'} (probability {decimal(answer.probability, 3)})")
         _print("Main attended token", ", ".join(map(_word, words[:1])) or "(none: there is no answer)")
         _print("The five next", ", ".join(map(_word, words[1 : 1 + NEXT])) or "(none)")
         return attended
@@ -121,7 +121,7 @@ def _caption(attended: Attended) -> list[str]:
     answer = attended.answer
     lines = [
         f"Question: {attended.window().question}",
-        f"Answer: {answer.text or '(no answer)'} (probability {answer.probability:.3f})",
+        f"Answer: {answer.text or '(no answer)'} (probability {decimal(answer.probability, 3)})",
     ]
     if answer.windows > 1:
         lines.append(f"Window {answer.window + 1} of the {answer.windows} that the context is read in")

@@ -12,15 +12,11 @@ from typing import TYPE_CHECKING
 
 from probes.entries import ask, numbers, shown, text, yes
 from qa.errors import UserError
-from qa.experiment import Experiment, find_experiment, list_experiments
+from qa.experiment import HOW_TO_BEGIN, Experiment, find_experiment, list_experiments, no_experiments
 from qa.printing import visible
 
 if TYPE_CHECKING:
     from probes.inspection import Draw, Inspection
-
-HOW_TO_BEGIN = (
-    "make some with: make demo-experiments, or train one with: python run_experiment.py --name my-first"
-)
 
 
 def converse(root: Path, draw: Draw) -> None:
@@ -78,7 +74,7 @@ def _listed(root: Path) -> list[Experiment]:
     """The experiments, printed with their scores or with why they cannot answer."""
     experiments = list_experiments(root)
     if not experiments:
-        raise UserError(f"no experiments in {root}; {HOW_TO_BEGIN}")
+        raise UserError(no_experiments(root))
     print(f"Experiments in {root}:")
     notes = [_note(experiment) for experiment in experiments]
     for number, (experiment, (note, _)) in enumerate(zip(experiments, notes, strict=True), start=1):

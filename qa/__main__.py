@@ -1,8 +1,8 @@
-"""The commands `python -m qa list | answer | evaluate | score | import`.
+"""The commands `python -m qa list | answer | evaluate | compare | score | import`.
 
 Results go to standard output, messages and progress to standard error; `--json` prints one JSON object as the
 last line of standard output. Exit status 0, or 2 with one line that says what is wrong. The trap: torch and
-transformers take seconds to import, so commands that do not need them (`list`, `score`) must not.
+transformers take seconds to import, so commands that do not need them (`list`, `compare`, `score`) must not.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from qa.experiment import (
     experiments_dir,
     find_experiment,
     list_experiments,
+    no_experiments,
     read_dataset,
 )
 from qa.metrics import Scores, read_predictions, score
-from qa.printing import visible
+from qa.printing import decimal, visible
 from qa.progress import Bar
 from qa.squad import QuestionSet, load_questions
 
@@ -40,10 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m qa", description="Ask, evaluate and compare experiments."
     )
-    commands = parser.add_subparsers(dest="name_of_command", required=True)
+    commands = parser.add_subparsers(dest="name_of_command", required=True, metavar="COMMAND")
 
-    listing = _command(commands, "list", _list, "one line an experiment")
-    listing.set_defaults(json=False)
+    _command(commands, "list", _list, "one line an experiment")
 
     answer = _command(commands, "answer", _answer, "answer a question with an experiment's model")
     answer.add_argument("experiment")
@@ -59,6 +59,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument(
         "--limit", type=count_of, help="only about this many questions, in whole paragraphs"
+    )
+
+    comparing = _command(commands, "compare", _compare, "two experiments on the same questions")
+    comparing.add_argument("experiment", help="the reference")
+    comparing.add_argument("other")
+    comparing.add_argument(
+        "--dataset", help="data that both were evaluated on, as for evaluate (default: their validation set)"
     )
 
     scoring = _command(commands, "score", _score, "score a {id: text} file as the official script does")
@@ -83,25 +90,35 @@ def _command(commands: Any, name: str, function: Any, help: str) -> argparse.Arg
     command: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help)
     command.set_defaults(command=function)
     command.add_argument("--experiments-dir", metavar="DIR", help="default: EXPERIMENTS_DIR, or experiments")
-    if name != "list":
-        command.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    command.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     return command
 
 
-def _find(options: argparse.Namespace) -> Experiment:
-    return find_experiment(experiments_dir(options.experiments_dir), options.experiment)
+def _find(options: argparse.Namespace, name: str | None = None) -> Experiment:
+    return find_experiment(experiments_dir(options.experiments_dir), name or options.experiment)
 
 
 def _list(options: argparse.Namespace) -> None:
     root = experiments_dir(options.experiments_dir)
     experiments = list_experiments(root)
     if not experiments:
-        print(
-            f"no experiments in {root}; make one with: python run_experiment.py --name my-first",
-            file=sys.stderr,
-        )
+        _tell(no_experiments(root))
+    if options.json:
+        _print_json({"experiments": [_described(experiment) for experiment in experiments]})
+        return
     for experiment in experiments:
         print(_line(experiment))
+
+
+def _described(experiment: Experiment) -> dict[str, Any]:
+    """What the line says of it, for programs; scores of a finished one that is whole."""
+    problems = experiment.problems()
+    found = {"name": experiment.name, "state": "broken" if problems else experiment.state()}
+    if problems:
+        return {**found, "problems": problems}
+    found["model"] = experiment.settings().model_name
+    found["data"] = experiment.environment().get("data", {}).get("validation", {}).get("name")
+    return found if found["state"] != "finished" else {**found, "metrics": experiment.metrics()}
 
 
 def _line(experiment: Experiment) -> str:
@@ -126,15 +143,19 @@ def _answer(options: argparse.Namespace) -> None:
     from qa.reader import Reader
 
     with Bar("windows") as bar:
-        answer = Reader.of(experiment).answer(options.question, options.context, progress=bar.at)
+        reader = Reader.of(experiment)
+        answer = reader.answer(options.question, options.context, progress=bar.at)
     if options.json:
         keys = ("text", "start", "end", "probability", "no_answer_probability")
-        _print_json({key: getattr(answer, key) for key in keys})
+        found = {key: getattr(answer, key) for key in keys}
+        _print_json({**found, "no_answer_threshold": reader.threshold})
         return
     print(visible(answer.text) or "(no answer)")
-    print(
-        f"probability {answer.probability:.3f}, no answer {answer.no_answer_probability:.3f}", file=sys.stderr
-    )
+    probability, none = decimal(answer.probability, 3), decimal(answer.no_answer_probability, 3)
+    if answer.text or reader.threshold is None:
+        _tell(f"probability {probability}, no answer {none}")
+    else:
+        _tell(f"no answer {none}: it refuses above {decimal(reader.threshold, 3)}")
 
 
 def _refuse_blank(options: argparse.Namespace) -> None:
@@ -185,6 +206,29 @@ def _tell_threshold(experiment: Experiment, threshold: float | None, questions: 
             f"these are the questions that the no-answer threshold of {experiment.name} was tuned on, so the "
             "scores flatter it; metrics.json has the ones whose thresholds were tuned on other questions"
         )
+
+
+def _compare(options: argparse.Namespace) -> None:
+    first, second = _find(options), _find(options, options.other)
+    from qa.comparison import compare, describe
+
+    questions = None if options.dataset is None else _questions(options.dataset, first.path.parent)
+    found = compare(first, second, questions)
+    if not options.json:
+        print(describe(found))
+        return
+    rows = {
+        row.metric: {
+            "count": row.count,
+            "first": row.first,
+            "second": row.second,
+            "difference": row.difference,
+            "interval": row.interval,
+        }
+        for row in found.differences
+    }
+    right = dict(zip(("both", "first", "second", "neither"), found.right, strict=True))
+    _print_json({"experiments": found.names, "metrics": rows, "right": right, "p_value": found.p_value})
 
 
 def _score(options: argparse.Namespace) -> None:

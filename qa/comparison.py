@@ -17,7 +17,7 @@ from qa.errors import UserError
 from qa.experiment import Experiment
 from qa.intervals import as_interval, mcnemar, paragraph_intervals
 from qa.scored import METRICS, Answers, read_answers, scored_sets
-from qa.squad import Question
+from qa.squad import Question, QuestionSet
 
 # As in the official v2.0 script: all questions, those with an answer, those without.
 PARTS = ("", "HasAns_", "NoAns_")
@@ -83,12 +83,19 @@ class Comparison:
     p_value: float
 
 
-def compare(first: Experiment, second: Experiment) -> Comparison:
-    """Compare two finished experiments on their validation questions.
+def compare(first: Experiment, second: Experiment, questions: QuestionSet | None = None) -> Comparison:
+    """Compare two finished experiments.
+
+    Args:
+        first: the reference.
+        second: the other.
+        questions: on which; None: on the validation questions of both.
 
     Raises:
-        UserError: one has no scores, or they were scored on different questions.
+        UserError: one has no scores on them, or they were validated on different questions.
     """
+    if questions is not None:
+        return _compare_on(first, second, questions.sha256(), questions.questions)
     prints = [
         experiment.environment()["data"].get("validation", {}).get("sha256") for experiment in (first, second)
     ]
@@ -99,11 +106,20 @@ def compare(first: Experiment, second: Experiment) -> Comparison:
         )
     for experiment in (first, second):
         experiment.metrics()
-    questions = first.validation_questions().questions
-    one, other = (
-        read_answers(scored_sets(experiment)[prints[0]], questions) for experiment in (first, second)
-    )
-    return compare_with(one, [other], questions)[0]
+    return _compare_on(first, second, prints[0], first.validation_questions().questions)
+
+
+def _compare_on(first: Experiment, second: Experiment, sha: str, questions: Sequence[Question]) -> Comparison:
+    answers = []
+    for experiment in (first, second):
+        scored = scored_sets(experiment).get(sha)
+        if scored is None:
+            raise UserError(
+                f"{experiment.name!r} has no scores on these questions; make them with: "
+                f"python -m qa evaluate {experiment.name} --dataset …"
+            )
+        answers.append(read_answers(scored, questions))
+    return compare_with(answers[0], [answers[1]], questions)[0]
 
 
 def compare_with(

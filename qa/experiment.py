@@ -30,6 +30,9 @@ FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 CHECKPOINT = re.compile(r"checkpoint-(?P<step>0|[1-9][0-9]*)")
 STATES = ("running", "finished", "stopped", "failed")
 SILENT_SECONDS = 60.0
+HOW_TO_BEGIN = (
+    "make some with: make demo-experiments, or train one with: python run_experiment.py --name my-first"
+)
 IMPORT_AGAIN = "it is an import that was cut off: remove {} and import it again"
 
 
@@ -281,6 +284,11 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except OSError:
         return True
+
+
+def no_experiments(root: Path) -> str:
+    """What to say where there are none in the folder: whether it is there at all, and how to begin."""
+    return f"no experiments in {root}{'' if root.exists() else ', which does not exist'}; {HOW_TO_BEGIN}"
 
 
 def list_experiments(root: Path) -> list[Experiment]:

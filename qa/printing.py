@@ -22,6 +22,19 @@ def cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def decimal(value: float, places: int) -> str:
+    """A number from 0 up with so many decimals; one that is smaller than they show apart from 0.
+
+    With 3 places 0.984, 0.000082 (two digits) and <0.000001.
+    """
+    least = 10 ** -(places + 3)
+    if value == 0 or value >= 0.5 / 10**places:
+        return f"{value:.{places}f}"
+    if value < 0.95 * least:
+        return f"<{least:.{places + 3}f}"
+    return f"{float(f'{value:.1e}'):.{places + 4}f}".rstrip("0")
+
+
 def listed(names: Sequence[str]) -> str:
     """At least one name, as a sentence names them: "a", "a and b", "a, b and c"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

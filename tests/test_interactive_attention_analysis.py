@@ -147,7 +147,9 @@ def test_bad_arguments_are_one_line_and_status_2(experiment, capsys, name, argum
 def test_nothing_to_ask(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("EXPERIMENTS_DIR", str(tmp_path / "elsewhere"))
     assert main([]) == 2
-    assert f"no experiments in {tmp_path / 'elsewhere'}; make some with" in capsys.readouterr().err
+    folder = tmp_path / "elsewhere"
+    said = f"no experiments in {folder}, which does not exist; make some with"
+    assert said in capsys.readouterr().err
 
 
 def test_ctrl_c_leaves_quietly(experiment, monkeypatch, capsys):

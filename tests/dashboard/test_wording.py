@@ -75,6 +75,7 @@ def test_counts_and_intervals():
         (3.2106e-5, "0.0032%"),
         (1e-6, "0.0001%"),
         (9e-7, "<0.0001%"),
+        (0.99999, "100.0%"),
     ],
 )
 def test_a_small_share_is_told_from_none(part, said):

@@ -12,9 +12,11 @@ import pytest
 import small_runs
 import tiny_models
 from qa.__main__ import main
+from qa.comparison import compare, describe
 from qa.errors import UserError
 from qa.experiment import Experiment, read_dataset
 from qa.importing import import_model
+from qa.printing import decimal
 from qa.squad import load_questions
 from qa.training import resume_experiment
 
@@ -77,12 +79,58 @@ def test_answer(root, capsys):
     arguments = ["answer", "one", "--question", "Who?", "--context", context, "--experiments-dir", str(root)]
     assert main([*arguments, "--json"]) == 0
     found = last_json(capsys)
-    assert set(found) == {"text", "start", "end", "probability", "no_answer_probability"}
+    keys = {"text", "start", "end", "probability", "no_answer_probability", "no_answer_threshold"}
+    assert set(found) == keys
+    assert found["no_answer_threshold"] == Experiment(root / "one").metrics()["no_answer_threshold"]
     assert context[found["start"] : found["end"]] == found["text"]
     assert main(arguments) == 0
     output = capsys.readouterr()
     assert output.out.strip() == (found["text"] or "(no answer)")
-    assert "probability" in output.err
+    said = "probability" if found["text"] else "it refuses above"
+    assert said in output.err
+
+
+def test_a_refusal_says_above_what(root, capsys, monkeypatch):
+    monkeypatch.setattr("qa.reader.Reader.answer", lambda *_, **__: Refusal)
+    assert main(["answer", "one", "--question", "q", "--context", "c", "--experiments-dir", str(root)]) == 0
+    output = capsys.readouterr()
+    threshold = Experiment(root / "one").metrics()["no_answer_threshold"]
+    assert output.out == "(no answer)\n"
+    assert f"no answer 0.000082: it refuses above {decimal(threshold, 3)}\n" in output.err
+
+
+class Refusal:
+    """An answer that is none."""
+
+    text = ""
+    probability = no_answer_probability = 8.16e-5
+
+
+def test_compare(root, files, capsys):
+    where = ["--experiments-dir", str(root)]
+    questions = str(files / "questions.json")
+    predictions = files / "predictions.json"
+    predictions.write_text(json.dumps({q.id: "" for q in load_questions(questions).questions}))
+    imported = ["import", "theirs", "--dataset", questions, "--predictions", str(predictions)]
+    assert main([*imported, *where]) == 0
+    try:
+        capsys.readouterr()
+        assert main(["compare", "one", "theirs", "--json", *where]) == 0
+        found = last_json(capsys)
+        expected = compare(Experiment(root / "one"), Experiment(root / "theirs"))
+        assert found["experiments"] == ["one", "theirs"]
+        assert found["p_value"] == expected.p_value
+        assert list(found["right"].values()) == list(expected.right)
+        for row in expected.differences:
+            own = found["metrics"][row.metric]
+            assert (own["first"], own["second"], own["difference"]) == (row.first, row.second, row.difference)
+            assert own["interval"] == list(row.interval)
+        assert main(["compare", "one", "theirs", "--dataset", questions, *where]) == 0
+        assert capsys.readouterr().out == f"{describe(expected)}\n"
+        assert main(["compare", "one", "theirs", "--dataset", "pocket", *where]) == 2
+        assert "'one' has no scores on these questions; make them with" in capsys.readouterr().err
+    finally:
+        shutil.rmtree(root / "theirs")
 
 
 def test_evaluate_repeats_what_the_import_found(root, files, capsys):
@@ -147,13 +195,22 @@ def test_list_names_every_experiment_and_what_is_wrong(root, capsys):
     assert "config.yaml" in lines[0]
     assert "finished" in lines[1]
     assert "EM" in lines[1]
+    assert main(["list", "--experiments-dir", str(root), "--json"]) == 0
+    broken, whole = last_json(capsys)["experiments"]
+    assert (broken["name"], broken["state"], whole["state"]) == ("broken", "broken", "finished")
+    assert broken["problems"] == Experiment(root / "broken").problems()
+    assert whole["metrics"] == Experiment(root / "one").metrics()
+    assert (whole["name"], whole["data"]) == ("one", "questions.json")
 
 
 def test_list_of_nothing_says_how_to_begin(tmp_path, capsys):
     assert main(["list", "--experiments-dir", str(tmp_path / "none")]) == 0
     output = capsys.readouterr()
     assert output.out == ""
+    assert "which does not exist" in output.err
     assert "run_experiment.py" in output.err
+    assert main(["list", "--experiments-dir", str(tmp_path), "--json"]) == 0
+    assert last_json(capsys) == {"experiments": []}
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ import io
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
-from qa.printing import cut, listed, visible
+from qa.printing import cut, decimal, listed, visible
 from texts import awkward
 
 
@@ -40,6 +41,33 @@ def test_whatever_the_text_it_is_one_line_that_can_be_encoded(text):
 )
 def test_cut_says_that_there_was_more(text, most, shown):
     assert cut(text, most) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0, "0.000"),
+        (1, "1.000"),
+        (0.98449, "0.984"),
+        (0.0005, "0.001"),
+        (0.00049999, "0.0005"),
+        (0.0000819, "0.000082"),
+        (0.0000995, "0.0001"),
+        (0.000001, "0.000001"),
+        (0.0000009, "<0.000001"),
+    ],
+)
+def test_a_small_number_is_told_from_none(value, said):
+    assert decimal(value, 3) == said
+
+
+@given(st.floats(0, 1))
+def test_a_number_is_as_near_as_its_digits(value):
+    said = decimal(value, 3)
+    if said.startswith("<"):
+        assert 0 < value < 1e-6
+    else:
+        assert float(said) == pytest.approx(value, rel=0.06, abs=0.0 if value < 0.0005 else 0.0005)
 
 
 @pytest.mark.parametrize(
