@@ -124,7 +124,7 @@ def draw_list(experiment: Experiment, atlas: Atlas) -> None:
             row = shown.iloc[rows[0]]
             state.put(layer=int(row["layer"]), head=int(row["head"]))
 
-    left, right = st.columns([6, 7], gap="medium")
+    left, right = st.columns(2, gap="medium")
     with left:
         st.dataframe(
             shown,
@@ -134,10 +134,13 @@ def draw_list(experiment: Experiment, atlas: Atlas) -> None:
             selection_mode="single-row",
             height=520,
             column_config={
-                name: st.column_config.NumberColumn(BY_NAME[name].label, format="%.3f"),
-                f"{name}_low": st.column_config.NumberColumn("95 % from", format="%.3f"),
-                f"{name}_high": st.column_config.NumberColumn("to", format="%.3f"),
-                f"{name}_questions": st.column_config.NumberColumn("questions"),
+                "layer": st.column_config.NumberColumn(width=45),
+                "head": st.column_config.NumberColumn(width=45),
+                "role": st.column_config.TextColumn(width=130),
+                name: st.column_config.NumberColumn("value", format="%.3f", width=80),
+                f"{name}_low": st.column_config.NumberColumn("95 % from", format="%.3f", width=75),
+                f"{name}_high": st.column_config.NumberColumn("to", format="%.3f", width=60),
+                f"{name}_questions": st.column_config.NumberColumn("questions", width=70),
             },
             alt=f"All heads by {BY_NAME[name].label}",
         )

@@ -100,7 +100,7 @@ def parts(experiment: Experiment, atlas: Atlas) -> dict[str, Atlas]:
         return {}
 
 
-@st.cache_resource(max_entries=KEPT, show_spinner=False)
+@st.cache_resource(max_entries=KEPT, show_spinner="Averaging over parts of the questions …")
 def _parts(path: str, changed: int, _atlas: Atlas, _known: Mapping[str, Known]) -> dict[str, Atlas]:
     return by_answerability(_atlas, (one.question for one in _known.values()))
 
