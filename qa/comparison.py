@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qa.errors import UserError
-from qa.experiment import Experiment
+from qa.experiment import Experiment, for_terminal
 from qa.intervals import as_interval, mcnemar, paragraph_intervals
 from qa.scored import METRICS, Answers, read_answers, scored_sets
 from qa.squad import Question, QuestionSet
@@ -102,7 +102,7 @@ def compare(first: Experiment, second: Experiment, questions: QuestionSet | None
     if prints[0] is None or prints[0] != prints[1]:
         raise UserError(
             f"{first.name!r} and {second.name!r} were scored on different questions; evaluate both on the "
-            "same data: python -m qa evaluate"
+            "same data (python -m qa evaluate) and compare them on it (python -m qa compare --dataset)"
         )
     for experiment in (first, second):
         experiment.metrics()
@@ -114,9 +114,10 @@ def _compare_on(first: Experiment, second: Experiment, sha: str, questions: Sequ
     for experiment in (first, second):
         scored = scored_sets(experiment).get(sha)
         if scored is None:
+            command = for_terminal(f"python -m qa evaluate {experiment.name}", experiment.path.parent)
             raise UserError(
-                f"{experiment.name!r} has no scores on these questions; make them with: "
-                f"python -m qa evaluate {experiment.name} --dataset …"
+                f"{experiment.name!r} has no scores on these questions; make them with: {command} --dataset "
+                "and their file"
             )
         answers.append(read_answers(scored, questions))
     return compare_with(answers[0], [answers[1]], questions)[0]
