@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import atlas_card, elements, state
+from dashboard import atlas_card, elements, state, wording
 from dashboard.charts import heads, heads_atlas
 from dashboard.charts.looks import LIGHT
 from dashboard.charts.rendering import png, svg
@@ -59,7 +59,8 @@ def draw_map(experiment: Experiment, atlas: Atlas) -> None:
     left, right = st.columns([6, 7], gap="medium")
     with left:
         name = measure_box("Measure", atlas.measured(), "heads_measure", first=first_measure(atlas))
-        draw_head_map(atlas.map(name), name, key=f"heads_map_{name}")
+        draw_head_map(atlas.map(name), name, key=f"heads_map_{name}{_suffix(atlas, '_')}")
+        _draw_over(atlas)
         _draw_roles(atlas.heads)
     with right:
         atlas_card.draw(experiment, atlas, name)
@@ -95,6 +96,16 @@ def draw_head_map(
         Download("SVG", f"{key}.svg", lambda: svg(chart(LIGHT)), "image/svg+xml"),
     ]
     elements.downloads(files, key=f"{key}_files")
+
+
+def _suffix(atlas: Atlas, joined: str) -> str:
+    """What tells files and charts of a part of the questions from those of all."""
+    return f"{joined}{atlas.part}" if atlas.part else ""
+
+
+def _draw_over(atlas: Atlas) -> None:
+    if atlas.part:
+        st.caption(f"Over {wording.counted(atlas.count, f'{atlas.part} question')} only.")
 
 
 def _draw_roles(table: pd.DataFrame) -> None:
@@ -279,23 +290,23 @@ def _draw_course(training: Training, name: str, step: int, shape: tuple[int, int
 def draw_downloads(experiment: Experiment, atlas: Atlas) -> None:
     """Everything as Parquet and CSV, and how to read it in a notebook."""
     with st.expander("Export, and reading it in a notebook", icon=":material/download:"):
-        name = experiment.name
+        name, part = experiment.name, _suffix(atlas, "-")
         files = [
+            Download("Heads (CSV)", f"{name}-heads{part}.csv", lambda: table_csv(atlas.heads), "text/csv"),
+            Download(
+                "Questions (CSV)",
+                f"{name}-questions{part}.csv",
+                lambda: table_csv(question_frame(atlas)),
+                "text/csv",
+            ),
             Download(
                 "Heads (Parquet)", f"{name}-heads.parquet", atlas.path.read_bytes, "application/octet-stream"
             ),
-            Download("Heads (CSV)", f"{name}-heads.csv", lambda: table_csv(atlas.heads), "text/csv"),
             Download(
                 "Questions (Parquet)",
                 f"{name}-questions.parquet",
                 lambda: _questions(atlas),
                 "application/octet-stream",
-            ),
-            Download(
-                "Questions (CSV)",
-                f"{name}-questions.csv",
-                lambda: table_csv(question_frame(atlas)),
-                "text/csv",
             ),
         ]
         try:
@@ -307,6 +318,8 @@ def draw_downloads(experiment: Experiment, atlas: Atlas) -> None:
                 Download("Pruning (CSV)", f"{name}-pruning.csv", lambda: table_csv(pruning), "text/csv")
             )
         elements.downloads(files, key="heads_export")
+        if atlas.part:
+            st.caption(f"CSV of heads and questions: the {atlas.part} ones; the other files: all questions.")
         st.code(
             "from probes.atlas_files import latest_atlas\n"
             f'heads = latest_atlas("{experiment.path}").heads  # a pandas table, a row a head',

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from dashboard import wording
 from probes.agreement import SUMMARIES, Agreement
 from probes.faithfulness import Faithfulness
 from qa.printing import listed
@@ -56,8 +57,8 @@ def about_masking(found: Faithfulness, names: Mapping[str, str]) -> str:
     """
     if found.full < 0.1:
         return (
-            f"The answer has a probability of {found.full:.1%} only, so there is little that masking could "
-            "take away: these curves say next to nothing."
+            f"The answer has a probability of {wording.share(found.full)} only, so there is little that "
+            "masking could take away: these curves say next to nothing."
         )
     losses = {name: curve.comprehensiveness for name, curve in found.curves.items()}
     first, *others = sorted(losses, key=lambda name: -losses[name])

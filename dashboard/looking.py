@@ -23,7 +23,7 @@ from dashboard.measures import MEASURES, Measure, measured, offered
 from dashboard.wording import plain
 from probes.maps import Attention, View
 from probes.overview import PARTS, habits, units_of
-from qa.printing import cut
+from qa.printing import cut, decimal
 
 UNITS = {"word": "words", "token": "tokens", "sentence": "sentences"}
 AROUND, WHOLE = "around the answer", "the whole window"
@@ -72,7 +72,7 @@ class Looking:
         answer = self.asked.answer
         lines = [
             f"Question: {self.asked.question}",
-            f"Answer: {answer.text or '(no answer)'} (probability {answer.probability:.3f})",
+            f"Answer: {answer.text or '(no answer)'} (probability {decimal(answer.probability, 3)})",
         ]
         if answer.windows > 1:
             lines.append(f"Window {self.window + 1} of the {answer.windows} that the context is read in")

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,10 +201,12 @@ def _averaged(models: Sequence[Path], into: Path) -> Path:
     if len(models) == 1:
         return models[0]
     encoder = load_encoder(str(models[0]), "eager")
-    states = [load_file(model / "model.safetensors") for model in models]
+    # One that is named several times is read once and counted as often.
+    states = [(load_file(model / "model.safetensors"), count) for model, count in Counter(models).items()]
     with torch.no_grad():
         for name, weight in encoder.model.state_dict().items():
-            weight.copy_(torch.stack([state[name].float() for state in states]).mean(0))
+            parts = torch.stack([count * state[name].float() for state, count in states])
+            weight.copy_(parts.sum(0) / len(models))
     save_encoder(encoder, into)
     return into
 

@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> None:
     if options.export is not None:
         from probes.atlas_details import export_csv
 
-        for file in export_csv(atlas, options.export):
+        for file in export_csv(atlas, options.export, parts.values()):
             _tell(f"written {file}")
     if options.json:
         print(json.dumps(_as_json(atlas, parts), allow_nan=False))
@@ -174,7 +174,10 @@ def _as_json(atlas: Atlas, parts: dict[str, Atlas]) -> dict[str, Any]:
             role: group[["layer", "head"]].to_numpy().tolist() for role, group in heads.groupby("role")
         },
         "important": _important_rows(atlas, MOST_HEADS),
-        **{f"important_{name}": _important_rows(part, MOST_HEADS) for name, part in parts.items()},
+        "parts": {
+            name: {"questions": part.count, "important": _important_rows(part, MOST_HEADS)}
+            for name, part in parts.items()
+        },
     }
 
 

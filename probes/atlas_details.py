@@ -54,7 +54,8 @@ class QuestionValues:
 
     def among(self, ids: Collection[str]) -> QuestionValues:
         """Of these questions only."""
-        there = np.isin(self.ids, list(ids))
+        wanted = set(ids)
+        there = np.fromiter((id_ in wanted for id_ in self.ids), dtype=bool, count=len(self.ids))
         return QuestionValues(self.ids[there], self.values[there])
 
 
@@ -91,22 +92,26 @@ def read_questions(atlas: Atlas, measure: str) -> QuestionValues:
     return found if atlas.only is None else found.among(atlas.only)
 
 
-def over_questions(atlas: Atlas, ids: Collection[str]) -> Atlas:
+def over_questions(atlas: Atlas, ids: Collection[str], *, part: str = "some") -> Atlas:
     """The same atlas over some of its questions only: every mean, interval and role anew.
 
     Args:
         atlas: over all of its questions.
         ids: the questions that count; others than the atlas was made of are left out.
+        part: what they are called.
 
     Raises:
         UserError: the file of the questions is gone or cannot be used.
     """
     _questions_table(atlas, ["id"])
+    path = companion(atlas, QUESTIONS)
     try:
-        heads = summarised(companion(atlas, QUESTIONS), atlas.shape, ids).to_pandas()
+        heads = summarised(path, atlas.shape, ids).to_pandas()
     except ValueError as error:
         raise _other_shape(atlas) from error
-    return replace(atlas, heads=heads, only=frozenset(ids))
+    except (OSError, pa.ArrowException) as error:
+        raise BrokenFileError(f"{path}: damaged ({error}); make it again: {COMMAND}") from error
+    return replace(atlas, heads=heads, only=frozenset(ids), part=part)
 
 
 def by_answerability(atlas: Atlas, questions: Iterable[Question]) -> dict[str, Atlas]:
@@ -126,7 +131,9 @@ def by_answerability(atlas: Atlas, questions: Iterable[Question]) -> dict[str, A
     for question in questions:
         ids["answerable" if question.answers else "unanswerable"].add(question.id)
     known = {name: own & there for name, own in ids.items()}
-    return {name: over_questions(atlas, own) for name, own in known.items()} if all(known.values()) else {}
+    if not all(known.values()):
+        return {}
+    return {name: over_questions(atlas, own, part=name) for name, own in known.items()}
 
 
 def _questions_table(atlas: Atlas, columns: list[str]) -> pa.Table:
@@ -155,13 +162,20 @@ def question_frame(atlas: Atlas) -> pd.DataFrame:
     return pd.DataFrame(columns | {name: values.values.ravel() for name, values in found.items()})
 
 
-def export_csv(atlas: Atlas, folder: Path) -> list[Path]:
+def export_csv(atlas: Atlas, folder: Path, parts: Iterable[Atlas] = ()) -> list[Path]:
     """Write the tables of heads, pruning and questions as CSV; the files.
+
+    Args:
+        atlas: over all of its questions.
+        folder: where.
+        parts: the same atlas over parts of them, whose heads are written too.
 
     Raises:
         UserError: the disk is full, the folder cannot be written, or a table cannot be used.
     """
-    tables = {"heads": atlas.heads, "pruning": read_pruning(atlas), "questions": question_frame(atlas)}
+    tables: dict[str, pd.DataFrame | None] = {"heads": atlas.heads}
+    tables |= {f"heads-{part.part}": part.heads for part in parts}
+    tables |= {"pruning": read_pruning(atlas), "questions": question_frame(atlas)}
     written = []
     for name, table in tables.items():
         if table is None:

@@ -78,12 +78,19 @@ class Atlas:
             heads were switched off for), how (zero or mean), layers, heads.
         heads: a row a head, by layer and then head.
         only: ids of the questions that heads is over; None: all of them.
+        part: what those are called; "" for all.
     """
 
     path: Path
     about: dict[str, Any]
     heads: pd.DataFrame
     only: frozenset[str] | None = None
+    part: str = ""
+
+    @property
+    def count(self) -> int:
+        """Questions that heads is over."""
+        return int(self.heads["entropy_questions"].max())
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from probes.entries import ask, numbers, shown, text, yes
 from qa.errors import UserError
-from qa.experiment import HOW_TO_BEGIN, Experiment, find_experiment, list_experiments, no_experiments
+from qa.experiment import Experiment, find_experiment, how_to_begin, list_experiments, no_experiments
 from qa.printing import visible
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _listed(root: Path) -> list[Experiment]:
     for number, (experiment, (note, _)) in enumerate(zip(experiments, notes, strict=True), start=1):
         print(f"{number:>4}  {experiment.name:<24} {note}")
     if not any(answers for _, answers in notes):
-        raise UserError(f"none of them can answer, as none has a model; {HOW_TO_BEGIN}")
+        raise UserError(f"none of them can answer, as none has a model; {how_to_begin(root)}")
     return experiments
 
 

@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     comparing.add_argument(
         "--dataset", help="data that both were evaluated on, as for evaluate (default: their validation set)"
     )
+    comparing.add_argument("--limit", type=count_of, help="as for evaluate")
 
     scoring = _command(commands, "score", _score, "score a {id: text} file as the official script does")
     scoring.add_argument("--dataset", required=True, help="SQuAD JSON file, hub name or pocket")
@@ -95,7 +96,8 @@ def _command(commands: Any, name: str, function: Any, help: str) -> argparse.Arg
 
 
 def _find(options: argparse.Namespace, name: str | None = None) -> Experiment:
-    return find_experiment(experiments_dir(options.experiments_dir), name or options.experiment)
+    root = experiments_dir(options.experiments_dir)
+    return find_experiment(root, options.experiment if name is None else name)
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -212,7 +214,13 @@ def _compare(options: argparse.Namespace) -> None:
     first, second = _find(options), _find(options, options.other)
     from qa.comparison import compare, describe
 
-    questions = None if options.dataset is None else _questions(options.dataset, first.path.parent)
+    if options.limit is not None and options.dataset is None:
+        raise UserError("--limit has a meaning with --dataset only; leave it out or name the data")
+    questions = (
+        None
+        if options.dataset is None
+        else _questions(options.dataset, first.path.parent).limited(options.limit)
+    )
     found = compare(first, second, questions)
     if not options.json:
         print(describe(found))

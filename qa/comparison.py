@@ -114,13 +114,19 @@ def _compare_on(first: Experiment, second: Experiment, sha: str, questions: Sequ
     for experiment in (first, second):
         scored = scored_sets(experiment).get(sha)
         if scored is None:
-            command = for_terminal(f"python -m qa evaluate {experiment.name}", experiment.path.parent)
-            raise UserError(
-                f"{experiment.name!r} has no scores on these questions; make them with: {command} --dataset "
-                "and their file"
-            )
+            advice = _how_to_score(experiment)
+            raise UserError(f"{experiment.name!r} has no scores on these questions; {advice}")
         answers.append(read_answers(scored, questions))
     return compare_with(answers[0], [answers[1]], questions)[0]
+
+
+def _how_to_score(experiment: Experiment) -> str:
+    try:
+        experiment.model_folder()
+    except UserError:
+        return "it has no model to make them with, so import its predictions of them: python -m qa import"
+    command = f"python -m qa evaluate {experiment.name} --dataset FILE"
+    return f"make them with: {for_terminal(command, experiment.path.parent)}"
 
 
 def compare_with(

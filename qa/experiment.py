@@ -30,9 +30,6 @@ FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 CHECKPOINT = re.compile(r"checkpoint-(?P<step>0|[1-9][0-9]*)")
 STATES = ("running", "finished", "stopped", "failed")
 SILENT_SECONDS = 60.0
-HOW_TO_BEGIN = (
-    "make some with: make demo-experiments, or train one with: python run_experiment.py --name my-first"
-)
 IMPORT_AGAIN = "it is an import that was cut off: remove {} and import it again"
 
 
@@ -288,7 +285,17 @@ def _exists(path: Path) -> bool:
 
 def no_experiments(root: Path) -> str:
     """What to say where there are none in the folder: whether it is there at all, and how to begin."""
-    return f"no experiments in {root}{'' if root.exists() else ', which does not exist'}; {HOW_TO_BEGIN}"
+    missing = "" if root.exists() else ", which does not exist"
+    return f"no experiments in {root}{missing}; {how_to_begin(root)}"
+
+
+def how_to_begin(root: Path) -> str:
+    """How to get experiments in the folder."""
+    demo, train = (
+        for_terminal(command, root)
+        for command in ("make demo-experiments", "python run_experiment.py --name my-first")
+    )
+    return f"make some with: {demo}, or train one with: {train}"
 
 
 def list_experiments(root: Path) -> list[Experiment]:
@@ -320,7 +327,8 @@ def find_experiment(root: Path, name: str) -> Experiment:
     if name not in experiments:
         some = ", ".join([*experiments][:10]) + (" ..." if len(experiments) > 10 else "")
         known = f"there are: {some}" if experiments else "there are none"
-        raise UserError(f"no experiment {name!r} in {root}; {known} (python -m qa list)")
+        command = for_terminal("python -m qa list", root)
+        raise UserError(f"no experiment {name!r} in {root}; {known} ({command})")
     return experiments[name]
 
 

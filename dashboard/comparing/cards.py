@@ -16,6 +16,7 @@ import numpy as np
 from dashboard.charts.series import COLORS
 from dashboard.data.comparison import Board
 from dashboard.marking import BOX, shown
+from qa.printing import decimal
 from qa.scored import Answers
 from qa.squad import Question
 
@@ -62,7 +63,7 @@ def card(board: Board, number: int) -> str:
 def _row(index: int, answers: Answers, number: int) -> str:
     text, probability = answers.texts[number], answers.probabilities[number]
     given = {None: "<i>nothing predicted</i>", "": "<i>no answer</i>"}.get(text) or shown(text or "")
-    sure = "" if np.isnan(probability) else f"probability {probability:.3f}"
+    sure = "" if np.isnan(probability) else f"probability {decimal(probability, 3)}"
     line = f"border-bottom: 3px solid {_color(index)}; {WHOLE}"
     cells = (
         f'<span style="{line}">{index + 1}&ensp;{shown(answers.name)}</span>',

@@ -79,7 +79,8 @@ def questions(atlas: Atlas, measure: str) -> QuestionValues:
     Raises:
         UserError: their file is gone or cannot be used.
     """
-    found = _questions(str(atlas.path), atlas.path.stat().st_mtime_ns, measure, replace(atlas, only=None))
+    whole = replace(atlas, only=None, part="")
+    found = _questions(str(atlas.path), atlas.path.stat().st_mtime_ns, measure, whole)
     return found if atlas.only is None else found.among(atlas.only)
 
 

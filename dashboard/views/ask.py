@@ -108,8 +108,9 @@ def _answer(model: Model, asked: Asked, question: asking.Asking) -> None:
         if question.known is not None:
             st.metric("F1", _f1(answer.text, question), width="content", help="Against the gold answers.")
     if before is not None and before[0] != answer.text:
-        now = next((f", now {span.probability:.1%}" for span in answer.n_best if span.text == before[0]), "")
-        st.caption(f"Before the edit: {_said(before[0])} ({before[1]:.1%}{now})")
+        now = next((span.probability for span in answer.n_best if span.text == before[0]), None)
+        said = "" if now is None else f", now {wording.share(now)}"
+        st.caption(f"Before the edit: {_said(before[0])} ({wording.share(before[1])}{said})")
     st.caption(_how(model, asked))
     gold = asking.gold(question)
     if gold is not None:

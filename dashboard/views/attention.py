@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-from dashboard import asking, elements, looking, sections, state
+from dashboard import asking, elements, looking, sections, state, wording
 from dashboard.charts import heads
 from dashboard.charts.looks import LIGHT, Look
 from dashboard.charts.rendering import png, svg
@@ -75,7 +75,7 @@ def _explore(models: Sequence[Model], asked: Sequence[Asked]) -> None:
 
 def _answer(asked: Asked) -> str:
     answer = asked.answer
-    return f"**{inline(answer.text) or 'no answer'}** ({answer.probability:.1%})"
+    return f"**{inline(answer.text) or 'no answer'}** ({wording.share(answer.probability)})"
 
 
 def _name(look: Looking) -> str:

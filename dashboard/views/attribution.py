@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import streamlit as st
 
-from dashboard import asking, coloured, contrasted, elements, explaining, state
+from dashboard import asking, coloured, contrasted, elements, explaining, state, wording
 from dashboard.data import attribution
 from dashboard.data.answers import Asked, Model
 from dashboard.data.attribution import SOURCES, Request
@@ -94,7 +94,7 @@ def _explain(models: Sequence[Model], asked: Sequence[Asked], request: Request) 
         with column:
             st.caption(
                 f"{inline(model.name)} answers **{inline(one.answer.text) or 'no answer'}** "
-                f"({one.answer.probability:.1%})"
+                f"({wording.share(one.answer.probability)})"
             )
             found.append(explaining.explained(model, one, request))
     whole = [one for one in found if one is not None]

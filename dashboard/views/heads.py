@@ -55,8 +55,8 @@ def page() -> None:
         atlas_compared.draw_compared(experiment, other, atlas)
     elif shown is not None and section is not None:
         SECTIONS[section](experiment, shown)
-    if atlas is not None:
-        atlas_sections.draw_downloads(experiment, atlas)
+    if shown is not None:
+        atlas_sections.draw_downloads(experiment, shown)
 
 
 def _explain(experiment: Experiment) -> None:
@@ -101,7 +101,7 @@ def _part(experiment: Experiment, atlas: Atlas) -> Atlas:
     if not found:
         return atlas
     parts = dict(zip(TITLES, (atlas, *found.values()), strict=True))
-    counts = [part.heads["entropy_questions"].max() for part in found.values()]
+    counts = [part.count for part in found.values()]
     chosen: str = st.segmented_control(
         "Over",
         TITLES,

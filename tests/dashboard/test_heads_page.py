@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pyarrow
+import pyarrow.parquet as pq
 import pytest
 
 import small_runs
@@ -14,11 +15,12 @@ from dashboard.charts import heads, heads_atlas
 from dashboard.charts.looks import LIGHT
 from probes.analyses import find_analyses
 from probes.atlas import Work, make_atlas
-from probes.atlas_details import by_answerability, read_pruning, read_questions
+from probes.atlas_details import by_answerability, companion, read_pruning, read_questions
 from probes.atlas_difference import Pair, make_difference
-from probes.atlas_files import find_atlases, read_atlas
+from probes.atlas_files import QUESTIONS, find_atlases, read_atlas
 from probes.atlas_processes import Processes
 from probes.atlas_snapshots import SNAPSHOT, Snapshots
+from qa.errors import UserError
 from qa.experiment import Experiment
 from qa.training import train_experiment
 
@@ -104,6 +106,27 @@ def test_over_the_questions_with_and_without_an_answer(page, root):
         assert all(f"id={id_}" not in link for link in links for id_ in atlas_ids(atlas) - parts[part].only)
     shown = page(experiment="both", heads_section="Pruning")
     assert not shown.get("segmented_control")[1:], "pruning is of all questions"
+
+
+def test_a_damaged_file_of_questions_leaves_the_page(page, root, tmp_path):
+    """Whatever column the damage is in, the numbers over all questions are still drawn."""
+    copy = tmp_path / "experiments"
+    shutil.copytree(root / "both", copy / "both")
+    shutil.copytree(root / ".datasets", copy / ".datasets")
+    experiment = Experiment(copy / "both")
+    path = companion(read_atlas(find_atlases(experiment)[0]), QUESTIONS)
+    place = pq.ParquetFile(path).metadata.row_group(0).column(3)
+    assert place.path_in_schema.startswith("evenness")
+    data = bytearray(path.read_bytes())
+    begin = place.dictionary_page_offset or place.data_page_offset
+    data[begin : begin + place.total_compressed_size] = b"\xff" * place.total_compressed_size
+    path.write_bytes(data)
+    atlas = read_atlas(find_atlases(experiment)[0])
+    with pytest.raises(UserError, match="damaged"):
+        by_answerability(atlas, experiment.validation_questions().questions)
+    shown = page(copy, experiment="both")
+    assert [rows for rows in rows_of(shown) if "value" in rows]
+    assert len(shown.get("segmented_control")) == 1
 
 
 def atlas_ids(atlas):

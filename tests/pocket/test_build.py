@@ -92,8 +92,9 @@ def test_only_the_last_stage_is_trained_on_the_held_out_articles(build, tmp_path
         settings = build._settings(tmp_path, stage, tmp_path)
         apart = settings.held_out_articles == build.HELD_OUT or stage.data == "shifts"
         assert apart == (stage.name != "squad-36"), stage.name
-    once = build.STAGES[-1].settings["epochs"] * build.COMMON["evaluations_per_epoch"]
-    assert once == 1, "with several evaluations the best would be chosen on questions it was trained on"
+    last = build._settings(tmp_path, build.STAGES[-1], tmp_path)
+    times = last.epochs * last.evaluations_per_epoch
+    assert times == 1, "with several evaluations the best would be chosen on questions it was trained on"
 
 
 def test_the_parts_of_the_average(build):

@@ -62,6 +62,9 @@ def test_it_says_what_it_found_and_where(run, root, tmp_path):
     assert "the same over the 1 unanswerable questions" in said.out
     assert f"written to {root / 'a' / 'analyses'}" in said.err
     assert len(pd.read_csv(tmp_path / "tables" / "heads.csv")) == 4
+    for part, count in (("answerable", 6), ("unanswerable", 2)):
+        table = pd.read_csv(tmp_path / "tables" / f"heads-{part}.csv")
+        assert table["entropy_questions"].tolist() == [count] * 4
     assert latest_atlas(root / "a").about["knockouts"] == 4
 
 
@@ -76,6 +79,11 @@ def test_one_json_object_is_the_last_line(run, root):
     found = json.loads(said.out.splitlines()[-1])
     assert found["how"] == "mean"
     assert len(found["important"]) == 4
+    assert {name: part["questions"] for name, part in found["parts"].items()} == {
+        "answerable": 6,
+        "unanswerable": 2,
+    }
+    assert all(len(part["important"]) == 4 for part in found["parts"].values())
     assert -1 <= found["agreement"]["low"] <= 1 if found["agreement"] else True
 
 

@@ -184,7 +184,7 @@ def test_a_model_that_cannot_be_read_is_no_reason_to_end(root, drawn, monkeypatc
 
 
 def test_nobody_who_could_answer(tmp_path, drawn):
-    with pytest.raises(UserError, match=r"^no experiments in .*; make some with: make demo-experiments"):
+    with pytest.raises(UserError, match=r"^no experiments in .*; make some with: .*make demo-experiments"):
         converse(tmp_path / "nothing", drawn[1])
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"^none of them can answer, as none has a model; make some with"):

@@ -139,7 +139,7 @@ def test_where_experiments_are(monkeypatch):
 def test_finding(experiment, tmp_path):
     assert find_experiment(tmp_path, "good") == experiment
     assert refused(find_experiment, tmp_path, "bad") == (
-        f"no experiment 'bad' in {tmp_path}; there are: good (python -m qa list)"
+        f"no experiment 'bad' in {tmp_path}; there are: good (python -m qa list --experiments-dir {tmp_path})"
     )
     assert "is not allowed" in refused(find_experiment, tmp_path, "../good")
     assert "there are none" in refused(find_experiment, tmp_path / "nowhere", "good")

@@ -128,9 +128,21 @@ def test_compare(root, files, capsys):
         assert main(["compare", "one", "theirs", "--dataset", questions, *where]) == 0
         assert capsys.readouterr().out == f"{describe(expected)}\n"
         assert main(["compare", "one", "theirs", "--dataset", "pocket", *where]) == 2
-        assert "'one' has no scores on these questions; make them with" in capsys.readouterr().err
+        command = f"python -m qa evaluate one --dataset FILE --experiments-dir {root}"
+        assert f"'one' has no scores on these questions; make them with: {command}" in capsys.readouterr().err
+        assert main(["compare", "theirs", "one", "--dataset", "pocket", *where]) == 2
+        assert "it has no model to make them with" in capsys.readouterr().err
+        assert main(["compare", "one", "", *where]) == 2
+        assert main(["compare", "one", "theirs", "--limit", "4", *where]) == 2
+        assert "--limit has a meaning with --dataset only" in capsys.readouterr().err
+        evaluated = ["evaluate", "one", "--dataset", questions, "--limit", "4"]
+        assert main([*evaluated, *where]) == 0
+        capsys.readouterr()
+        assert main(["compare", "one", "one", "--dataset", questions, "--limit", "4", "--json", *where]) == 0
+        assert last_json(capsys)["metrics"]["f1"]["count"] == 4
     finally:
         shutil.rmtree(root / "theirs")
+        shutil.rmtree(root / "one" / "evaluations", ignore_errors=True)
 
 
 def test_evaluate_repeats_what_the_import_found(root, files, capsys):
@@ -241,12 +253,11 @@ def test_bad_input_is_one_line_and_status_2(root, files, capsys, arguments, mess
     assert sorted(item.name for item in root.iterdir()) == before
 
 
-def test_light_commands_do_not_import_torch(tmp_path):
-    code = (
-        "import sys; from qa.__main__ import main; "
-        f"main(['list', '--experiments-dir', {str(tmp_path)!r}]); sys.exit('torch' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+@pytest.mark.parametrize("words", [["list"], ["compare", "one", "one"]])
+def test_light_commands_do_not_import_torch(root, words):
+    arguments = [*words, "--experiments-dir", str(root)]
+    code = f"import sys; from qa.__main__ import main; sys.exit(main({arguments}) or 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
 
 
 def test_a_checkpoint_without_a_head_is_not_imported(files, tmp_path):
