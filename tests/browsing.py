@@ -24,7 +24,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Response, WebSock
 ROOT = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"
 STARTING_SECONDS = 60
-WAIT_MS = 60_000
+WAIT_MS = 180_000
 
 # Budgets of a page: bytes through the websocket and as media, counted before compression.
 FIRST_LOAD, CLICK = 1_500_000, 200_000
