@@ -11,7 +11,8 @@ from dashboard import state, wording
 from dashboard.charts.looks import DARK, LIGHT, Look
 from dashboard.data.experiments import index_of
 from qa.errors import UserError
-from qa.experiment import Experiment, for_terminal
+from qa.experiment import Experiment
+from qa.hints import for_terminal
 
 
 @dataclass(frozen=True, slots=True)

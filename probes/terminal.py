@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from probes.entries import ask, numbers, shown, text, yes
 from qa.errors import UserError
-from qa.experiment import Experiment, find_experiment, how_to_begin, list_experiments, no_experiments
+from qa.experiment import Experiment, find_experiment, list_experiments
+from qa.hints import how_to_begin, no_experiments
 from qa.printing import visible
 
 if TYPE_CHECKING:

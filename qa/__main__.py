@@ -23,9 +23,9 @@ from qa.experiment import (
     experiments_dir,
     find_experiment,
     list_experiments,
-    no_experiments,
     read_dataset,
 )
+from qa.hints import no_experiments
 from qa.metrics import Scores, read_predictions, score
 from qa.printing import decimal, visible
 from qa.progress import Bar

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qa.errors import UserError
-from qa.experiment import Experiment, for_terminal
+from qa.experiment import Experiment
+from qa.hints import for_terminal
 from qa.intervals import as_interval, mcnemar, paragraph_intervals
 from qa.scored import METRICS, Answers, read_answers, scored_sets
 from qa.squad import Question, QuestionSet

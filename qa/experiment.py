@@ -11,7 +11,6 @@ import gzip
 import json
 import os
 import re
-import shlex
 import socket
 import zlib
 from collections.abc import Callable, Iterable
@@ -23,6 +22,7 @@ from typing import Any
 from qa import files
 from qa.config import Settings, read_settings
 from qa.errors import UserError
+from qa.hints import for_terminal
 from qa.squad import Question, QuestionSet
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -44,23 +44,6 @@ def experiments_dir(given: str | None = None) -> Path:
         return Path(folder).expanduser()
     except RuntimeError as error:
         raise UserError(f"--experiments-dir {folder}: {error} Give another folder") from error
-
-
-def for_terminal(command: str, root: Path) -> str:
-    """The command as it is given in a terminal, with the folder of experiments where it is not the usual one.
-
-    Names of experiments need no quotes (`check_name`).
-
-    Args:
-        command: a program of the project with its arguments, or `make` with its target.
-        root: the folder of experiments that it is to work on.
-    """
-    if root == Path("experiments"):
-        return command
-    folder = shlex.quote(str(root))
-    if command.startswith("make "):
-        return f"EXPERIMENTS_DIR={folder} {command}"
-    return f"{command} --experiments-dir {folder}"
 
 
 def check_name(name: str) -> str:
@@ -281,21 +264,6 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except OSError:
         return True
-
-
-def no_experiments(root: Path) -> str:
-    """What to say where there are none in the folder: whether it is there at all, and how to begin."""
-    missing = "" if root.exists() else ", which does not exist"
-    return f"no experiments in {root}{missing}; {how_to_begin(root)}"
-
-
-def how_to_begin(root: Path) -> str:
-    """How to get experiments in the folder."""
-    demo, train = (
-        for_terminal(command, root)
-        for command in ("make demo-experiments", "python run_experiment.py --name my-first")
-    )
-    return f"make some with: {demo}, or train one with: {train}"
 
 
 def list_experiments(root: Path) -> list[Experiment]:
