@@ -1,6 +1,6 @@
 """The terminal program as a user starts it: asked or told, left at any moment, its pictures real ones."""
 
-import contextlib
+import functools
 import io
 import os
 import signal
@@ -45,7 +45,9 @@ def start(experiment, **options):
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
     command = [sys.executable, str(SCRIPT), "--experiments-dir", str(experiment.path.parent)]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    return subprocess.Popen(command, env=environment, **pipes, **options)
+    # Where the tests run in the background of a shell, Ctrl-C is ignored, and a new process inherits that.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, env=environment, preexec_fn=heed, **pipes, **options)
 
 
 def size_of(picture):
@@ -170,14 +172,9 @@ def test_ctrl_c_at_a_prompt_of_the_real_program(experiment):
         while not read.endswith(b"name): "):
             read += process.stdout.read(1)
         while psutil.Process(process.pid).status() != psutil.STATUS_SLEEPING:
-            pass
-        # A signal just before the reading begins waits for a line; then Ctrl-C has to be given again.
-        for _ in range(6):
-            process.send_signal(signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(10)
-                break
-        assert process.returncode == 0
+            pass  # a signal just before the reading begins would wait for a line
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
         assert process.stderr.read() == b""
         process.stdin.close()
 
